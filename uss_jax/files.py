@@ -1,0 +1,81 @@
+"""Writing files so that nothing half-written ever carries its final name."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder that takes the name `path` when the block ends, and is removed if it raises.
+
+    Raises:
+      ValueError: `path` exists already (and is kept as it is), unless `overwrite`.
+    """
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path}: exists already; choose another name or allow overwriting (--overwrite)")
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            replaced = temporary.with_suffix(".old")
+            os.replace(path, replaced)
+            os.replace(temporary, path)
+            shutil.rmtree(replaced) if replaced.is_dir() else replaced.unlink()
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents.
+
+    Raises:
+      ValueError: it cannot be made; the message names it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be made a folder ({error.strerror})") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON through a temporary name."""
+    make_folder(path.parent)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes an .npz file through a temporary name."""
+    make_folder(path.parent)
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, path)
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Reads an .npz file; no pickled content is loaded.
+
+    Raises:
+      ValueError: it is missing, broken, or lacks one of the names.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"{path}: not a complete index ({error})") from error

@@ -1,0 +1,152 @@
+"""The taggers: Cnn14 and Cnn14_DecisionLevelMax of PANNs (arXiv 1912.10211).
+
+With their default fields these are the released networks; smaller siblings are the same modules with other fields.
+"""
+
+import math
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from uss_jax import signal
+from uss_jax.augment import spec_augment
+from uss_jax.models.layers import KERNEL_INIT, average_pool, batch_norm, conv, fold
+
+
+@flax.struct.dataclass
+class Tags:
+    """What a tagger hears.
+
+    Attributes:
+      logits: (batch, classes), before the sigmoid of `clipwise`, for a stable loss.
+      clipwise: (batch, classes), probability of each class in the clip.
+      embedding: (batch, embedding) or None: the latent query (Cnn14).
+      framewise: (batch, frames, classes) or None: probability over time (Cnn14DecisionLevelMax).
+    """
+
+    logits: jax.Array
+    clipwise: jax.Array
+    embedding: jax.Array | None = None
+    framewise: jax.Array | None = None
+
+
+class ConvBlock(nn.Module):
+    """Twice (3×3 convolution, BatchNorm, ReLU)."""
+
+    features: int
+    momentum: float
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """(batch, time, frequency, channels) → (batch, time, frequency, features)."""
+        for i in (1, 2):
+            x = conv(self.features, (3, 3), use_bias=False, name=f"conv{i}")(x)
+            x = nn.relu(batch_norm(train, self.momentum, self.axis_name, f"bn{i}")(x))
+        return x
+
+
+class _Cnn(nn.Module):
+    """Front end and convolutional trunk of both taggers.
+
+    Attributes:
+      sample_rate_hz, window, hop, mel_bands, low_hz, high_hz: of the log-mel spectrogram.
+      widths: channels of each block; every block but the last is followed by 2×2 average pooling.
+      embedding_size: of the fully connected layer.
+      class_count: outputs.
+      block_dropout, head_dropout: rates after each block, and around the fully connected layer.
+      patch: (time, mel) patches folded into channels before the first block; (1, 1) in PANNs.
+      momentum: of BatchNorm, as Linen counts it.
+      axis_name: pmap axis over which BatchNorm statistics are synchronised, in training.
+    """
+
+    sample_rate_hz: int = 32_000
+    window: int = 1024
+    hop: int = 320
+    mel_bands: int = 64
+    low_hz: float = 50.0
+    high_hz: float = 14_000.0
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+    embedding_size: int = 2048
+    class_count: int = 527
+    block_dropout: float = 0.2
+    head_dropout: float = 0.5
+    patch: tuple[int, int] = (1, 1)
+    momentum: float = 0.9
+    axis_name: str | None = None
+
+    @property
+    def frames_per_segment(self) -> int:
+        """Spectrogram frames behind one output of the trunk: 32 in PANNs."""
+        return self.patch[0] * 2 ** (len(self.widths) - 1)
+
+    def trunk(self, audio: jax.Array, train: bool) -> jax.Array:
+        """(batch, time) → (batch, segments, features), averaged over frequency."""
+        if audio.ndim != 2:
+            raise ValueError(f"expected audio (batch, time), got {audio.shape}")
+        x = signal.log_mel(
+            audio,
+            sample_rate_hz=self.sample_rate_hz,
+            window=self.window,
+            hop=self.hop,
+            bands=self.mel_bands,
+            low_hz=self.low_hz,
+            high_hz=self.high_hz,
+        )
+        x = batch_norm(train, self.momentum, self.axis_name, "bn0")(x)
+        if train:
+            x = spec_augment(self.make_rng("augment"), x)
+        x = x[:, : x.shape[1] // self.patch[0] * self.patch[0], :, None]
+        x = fold(x, self.patch)
+        for i, width in enumerate(self.widths):
+            x = ConvBlock(width, self.momentum, self.axis_name, name=f"block{i}")(x, train)
+            if i < len(self.widths) - 1:
+                x = average_pool(x, (2, 2))
+            x = nn.Dropout(self.block_dropout, deterministic=not train)(x)
+        return jnp.mean(x, axis=2)
+
+    def dropout(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.Dropout(self.head_dropout, deterministic=not train)(x)
+
+
+class Cnn14(_Cnn):
+    """Tags a clip: pools over time, then classifies. Its embedding is the latent query."""
+
+    @nn.compact
+    def __call__(self, audio: jax.Array, train: bool = False) -> Tags:
+        """(batch, time) → Tags with `embedding`, without `framewise`."""
+        x = self.trunk(audio, train)
+        x = jnp.max(x, axis=1) + jnp.mean(x, axis=1)
+        x = self.dropout(x, train)
+        embedding = nn.relu(nn.Dense(self.embedding_size, kernel_init=KERNEL_INIT, name="fc1")(x))
+        x = self.dropout(embedding, train)
+        logits = nn.Dense(self.class_count, kernel_init=KERNEL_INIT, name="fc_audioset")(x)
+        return Tags(logits, nn.sigmoid(logits), embedding=embedding)
+
+
+class Cnn14DecisionLevelMax(_Cnn):
+    """Classifies each segment, then takes the maximum: tells when a class sounds."""
+
+    @nn.compact
+    def __call__(self, audio: jax.Array, train: bool = False) -> Tags:
+        """(batch, time) → Tags with `framewise`, without `embedding`."""
+        x = self.trunk(audio, train)
+        highest = nn.max_pool(x, (3,), strides=(1,), padding=((1, 1),))
+        mean = nn.avg_pool(x, (3,), strides=(1,), padding=((1, 1),))  # counts the padding, as PyTorch does
+        x = self.dropout(highest + mean, train)
+        x = nn.relu(nn.Dense(self.embedding_size, kernel_init=KERNEL_INIT, name="fc1")(x))
+        x = self.dropout(x, train)
+        logits = nn.Dense(self.class_count, kernel_init=KERNEL_INIT, name="fc_audioset")(x)
+        clip_logits = jnp.max(logits, axis=1)
+
+        framewise = jnp.repeat(nn.sigmoid(logits), self.frames_per_segment, axis=1)
+        missing = signal.frame_count(audio.shape[-1], self.hop) - framewise.shape[1]
+        framewise = jnp.pad(framewise, [(0, 0), (0, max(0, missing)), (0, 0)], mode="edge")
+        return Tags(clip_logits, nn.sigmoid(clip_logits), framewise=framewise)
+
+
+def shortest_input_samples(tagger: _Cnn) -> int:
+    """The fewest samples from which a tagger's trunk makes one segment."""
+    return max(math.ceil(tagger.window / 2) + 1, tagger.frames_per_segment * tagger.hop)

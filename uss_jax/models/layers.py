@@ -1,0 +1,82 @@
+"""Layers that the taggers and the separator share."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+KERNEL_INIT = nn.initializers.xavier_uniform()
+
+
+def conv(features: int, kernel: tuple[int, int], *, use_bias: bool, name: str) -> nn.Conv:
+    """A "same" convolution over (batch, time, frequency, channels), Xavier-uniform as in the reference."""
+    return nn.Conv(features, kernel, use_bias=use_bias, kernel_init=KERNEL_INIT, name=name)
+
+
+def batch_norm(train: bool, momentum: float, axis_name: str | None, name: str) -> nn.BatchNorm:
+    """BatchNorm over the last axis; under pmap its statistics span the devices of `axis_name`.
+
+    `momentum` is Linen's: the share of the running statistic that stays (PyTorch's 0.01 is 0.99 here).
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=momentum,
+        epsilon=1e-5,
+        axis_name=axis_name if train else None,
+        name=name,
+    )
+
+
+def average_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Average over blocks of (time, frequency); what is left over at the end is dropped, as in PyTorch."""
+    if size == (1, 1):
+        return x
+    return nn.avg_pool(x, size, strides=size)
+
+
+def fold(x: jax.Array, patch: tuple[int, int]) -> jax.Array:
+    """Patches to channels: (batch, time, frequency, C) → (batch, time / p, frequency / q, p·q·C).
+
+    A small network is fast on few positions with many channels; it sees the same spectrogram.
+    """
+    batch, time, frequency, channels = x.shape
+    p, q = patch
+    x = x.reshape(batch, time // p, p, frequency // q, q, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, time // p, frequency // q, p * q * channels)
+
+
+def unfold(x: jax.Array, patch: tuple[int, int]) -> jax.Array:
+    """Inverse of `fold`: (batch, time / p, frequency / q, p·q·C) → (batch, time, frequency, C)."""
+    batch, time, frequency, channels = x.shape
+    p, q = patch
+    x = x.reshape(batch, time, frequency, p, q, channels // (p * q))
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, time * p, frequency * q, -1)
+
+
+def _transposed_conv_init(stride: tuple[int, int], features: int) -> nn.initializers.Initializer:
+    """Xavier-uniform limits of PyTorch's ConvTranspose2d, whose fans both count the kernel's positions."""
+    positions = stride[0] * stride[1]
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        limit = (6.0 / ((shape[0] + features) * positions)) ** 0.5
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
+class Upsample(nn.Module):
+    """Transposed convolution whose kernel equals its stride, without bias.
+
+    Each input position makes its own block of outputs, so it is one matrix product and a reshape.
+    """
+
+    features: int
+    stride: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, time, frequency, channels) → (batch, time·stride, frequency·stride, features)."""
+        init = _transposed_conv_init(self.stride, self.features)
+        blocks = nn.Dense(self.stride[0] * self.stride[1] * self.features, use_bias=False, kernel_init=init)(x)
+        return unfold(blocks, self.stride)

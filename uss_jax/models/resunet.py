@@ -1,0 +1,151 @@
+"""The separator: a residual U-Net on magnitude spectrograms, conditioned by additive FiLM (paper, section III-E).
+
+With its default fields this is the reference's ResUNet30; a smaller sibling is the same module with other fields.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from uss_jax import signal
+from uss_jax.models.layers import Upsample, average_pool, batch_norm, conv, fold, unfold
+
+SLOPE = 0.01  # of every leaky ReLU
+
+
+class NormFilm(nn.Module):
+    """leaky_relu(BatchNorm(x) + b), where b is a linear map of the condition: FiLM with a shift and no scale."""
+
+    momentum: float
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
+        """(batch, time, frequency, channels) and (batch, condition) → the first's shape."""
+        shift = nn.Dense(x.shape[-1], kernel_init=nn.initializers.xavier_uniform(), name="film")(condition)
+        x = batch_norm(train, self.momentum, self.axis_name, "bn")(x)
+        return nn.leaky_relu(x + shift[:, None, None, :], SLOPE)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised, conditioned 3×3 convolutions, added to their input."""
+
+    features: int
+    momentum: float
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
+        """(batch, time, frequency, channels) → (batch, time, frequency, features)."""
+        y = NormFilm(self.momentum, self.axis_name, name="norm1")(x, condition, train)
+        y = conv(self.features, (3, 3), use_bias=False, name="conv1")(y)
+        y = NormFilm(self.momentum, self.axis_name, name="norm2")(y, condition, train)
+        y = conv(self.features, (3, 3), use_bias=False, name="conv2")(y)
+        if x.shape[-1] != self.features:
+            x = conv(self.features, (1, 1), use_bias=True, name="shortcut")(x)
+        return x + y
+
+
+class ResUNet(nn.Module):
+    """Separates the sound that a condition describes from a mixture.
+
+    Attributes:
+      window, hop: of the spectrogram, in samples.
+      widths: channels of each encoder level; the middle block has the last width.
+      strides: (time, frequency) pooling after each encoder level.
+      patch: (time, frequency) patches folded into channels before the first level; (1, 1) in the reference.
+      magnitude_power: exponent on the magnitude that the network sees; 1 in the reference. The mask multiplies the
+        magnitude itself in any case.
+      normalise_level: divide what the network sees by the clip's mean magnitude, so that a gain on the input is the
+        same gain on the output; off in the reference.
+      momentum: of BatchNorm, as Linen counts it.
+      axis_name: pmap axis over which BatchNorm statistics are synchronised, in training.
+    """
+
+    window: int = 2048
+    hop: int = 320
+    widths: tuple[int, ...] = (32, 64, 128, 256, 384, 384)
+    strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 2), (1, 2))
+    patch: tuple[int, int] = (1, 1)
+    magnitude_power: float = 1.0
+    normalise_level: bool = False
+    momentum: float = 0.99
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, mixture: jax.Array, condition: jax.Array, train: bool = False) -> jax.Array:
+        """Separates.
+
+        Args:
+          mixture: (batch, time), samples.
+          condition: (batch, condition), from the query net.
+          train: use and update batch statistics.
+
+        Returns:
+          The target's waveform, (batch, time).
+        """
+        if mixture.ndim != 2 or condition.ndim != 2 or mixture.shape[0] != condition.shape[0]:
+            raise ValueError(
+                f"expected a mixture (batch, time) and a condition (batch, size), got {mixture.shape}, {condition.shape}"
+            )
+        spectrum = signal.stft(mixture, self.window, self.hop)
+        magnitude = signal.magnitude(spectrum)
+        maps = self.mask_maps(magnitude, condition, train)
+        return signal.istft(apply_mask(spectrum, magnitude, maps), self.window, self.hop, mixture.shape[-1])
+
+    def mask_maps(self, magnitude: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
+        """The network proper: (batch, frames, bins) → (batch, frames, bins, 3) maps of magnitude, cos and sin."""
+        x = magnitude
+        if self.normalise_level:
+            x = x / jnp.mean(x, axis=(1, 2), keepdims=True)
+        if self.magnitude_power != 1.0:
+            x = x**self.magnitude_power
+        x = batch_norm(train, self.momentum, self.axis_name, "bn0")(x)
+
+        count, bins = x.shape[1:]
+        time_multiple = self.patch[0] * math.prod(stride[0] for stride in self.strides)
+        x = jnp.pad(x, [(0, 0), (0, -count % time_multiple), (0, 0)])
+        x = fold(x[:, :, : bins - 1, None], self.patch)  # without the last bin frequency divides evenly
+        x = conv(self.widths[0], (1, 1), use_bias=True, name="pre_conv")(x)
+
+        def block(features: int, name: str) -> ResidualBlock:
+            return ResidualBlock(features, self.momentum, self.axis_name, name=name)
+
+        skips = []
+        for level, (width, stride) in enumerate(zip(self.widths, self.strides, strict=True)):
+            x = block(width, f"encoder{level}")(x, condition, train)
+            skips.append(x)
+            x = average_pool(x, stride)
+        x = block(self.widths[-1], "middle")(x, condition, train)
+        for level in reversed(range(len(self.widths))):
+            width, stride = self.widths[level], self.strides[level]
+            x = NormFilm(self.momentum, self.axis_name, name=f"up_norm{level}")(x, condition, train)
+            x = Upsample(width, stride, name=f"up{level}")(x)
+            x = jnp.concatenate([x, skips[level]], axis=-1)
+            x = block(width, f"decoder{level}")(x, condition, train)
+
+        maps = conv(3 * self.patch[0] * self.patch[1], (1, 1), use_bias=True, name="after_conv")(x)
+        maps = unfold(maps, self.patch)[:, :count]
+        return jnp.pad(maps, [(0, 0), (0, 0), (0, bins - maps.shape[2]), (0, 0)])
+
+
+def apply_mask(spectrum: jax.Array, magnitude: jax.Array, maps: jax.Array) -> jax.Array:
+    """Scales and rotates each bin of a spectrogram.
+
+    Args:
+      spectrum: (batch, frames, bins), complex.
+      magnitude: its magnitude.
+      maps: (batch, frames, bins, 3): the mask is sigmoid of the first; its phase is the direction of the tanh of the
+        other two.
+
+    Returns:
+      The masked spectrogram, (batch, frames, bins), complex.
+    """
+    scale = nn.sigmoid(maps[..., 0])
+    real, imag = jnp.tanh(maps[..., 1]), jnp.tanh(maps[..., 2])
+    length = jnp.sqrt(jnp.maximum(real**2 + imag**2, 1e-20))
+    rotation = jax.lax.complex(real / length, imag / length)
+    unit = spectrum / magnitude
+    return (magnitude * scale) * unit * rotation
