@@ -185,14 +185,18 @@ def prepare(name: str, splits: dict[str, list[ClipFile]], out: Path) -> tuple[Pa
 
 def _write_index(folder: Path, split: str) -> None:
     source = tfds.builder_from_directory(str(folder)).as_data_source(split)
-    records = [source[i] for i in range(len(source))]
-    labels = [np.asarray(record["labels"], np.int16) for record in records]
+    clip_ids, samples, labels = [], [], []
+    for i in range(len(source)):
+        record = source[i]
+        clip_ids.append(record["clip_id"].decode())
+        samples.append(len(record["audio"]))
+        labels.append(np.asarray(record["labels"], np.int16))
     files.write_arrays(
         folder / f"index-{split}.npz",
-        clip_ids=np.array([record["clip_id"].decode() for record in records]),
-        samples=np.array([len(record["audio"]) for record in records], np.int32),
+        clip_ids=np.array(clip_ids),
+        samples=np.array(samples, np.int32),
         label_offsets=np.cumsum([0, *map(len, labels)]).astype(np.int64),
-        labels=np.concatenate(labels) if labels else np.zeros(0, np.int16),
+        labels=np.concatenate(labels),
     )
 
 

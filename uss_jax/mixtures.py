@@ -1,0 +1,177 @@
+"""Mixtures made on the fly from anchors of different classes (paper, section III-C), read through Grain."""
+
+from collections.abc import Iterator
+from typing import Any, SupportsIndex
+
+import grain
+import numpy as np
+
+from uss_jax import audio, audioset
+from uss_jax.anchors import Anchors
+from uss_jax.dataset import SAMPLE_RATE_HZ, Clips
+from uss_jax.sampling import BalancedSampler
+
+PARTNER_SEARCH = 1000  # places of the order that are looked through for a partner of another class
+
+
+def energy_ratio(source: np.ndarray, other: np.ndarray) -> float:
+    """Factor that gives `other` the energy of `source`, kept in 0.02…50 as in the reference; both (time,)."""
+    ratio = np.sqrt(np.mean(source**2) / max(float(np.mean(other**2)), 1e-10))
+    return float(np.clip(ratio, 0.02, 50.0))
+
+
+def mix(sources: list[np.ndarray], levels_db: list[float] | None = None) -> np.ndarray:
+    """Adds sources, each rescaled to the energy of the first.
+
+    Args:
+      sources: each (time,).
+      levels_db: level of each further source over the first; 0 unless given.
+
+    Returns:
+      The mixture, (time,).
+    """
+    first, *others = sources
+    levels = levels_db or [0.0] * len(others)
+    scaled = [
+        other * energy_ratio(first, other) * 10 ** (level / 20) for other, level in zip(others, levels, strict=True)
+    ]
+    return np.sum([first, *scaled], axis=0, dtype=np.float32)
+
+
+def change_speed(samples: np.ndarray, length: int) -> np.ndarray:
+    """Plays faster or slower, and so higher or lower, by linear interpolation: (time,) → (length,)."""
+    if len(samples) == length:
+        return samples
+    return np.interp(np.linspace(0, len(samples) - 1, length), np.arange(len(samples)), samples).astype(np.float32)
+
+
+class MixtureSource:
+    """Grain source of training mixtures: item i is a pure function of (seed, i).
+
+    The target is the i-th anchor of the balanced order; its partners are the next anchors in that order whose clips
+    share no label with it or with one another.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        anchors: Anchors,
+        *,
+        seed: int,
+        length: int,
+        segment_samples: int,
+        source_count: int,
+        class_power: float,
+        shift_seconds: float,
+        level_range_db: float,
+        gain_range_db: float,
+        speed_range: float,
+    ) -> None:
+        """Says what to mix.
+
+        Args:
+          clips: where the audio is.
+          anchors: what to read of it.
+          seed: of every random choice.
+          length: how many items there are.
+          segment_samples: samples of an item.
+          source_count: sources in a mixture, at least 2.
+          class_power: see `BalancedSampler`.
+          shift_seconds: an anchor is moved by up to this much; 0 in the reference.
+          level_range_db: partners are this much louder or softer than the target at most; 0 is energy matching.
+          gain_range_db: the mixture is this much louder or softer at most.
+          speed_range: sources are played up to this factor faster or slower; 1 in the reference.
+        """
+        self._clips, self._anchors = clips, anchors
+        self._sampler = BalancedSampler(anchors.label, seed, class_power)
+        self._seed, self._length = seed, length
+        self._segment_samples, self._source_count = segment_samples, source_count
+        self._shift = int(shift_seconds * SAMPLE_RATE_HZ)
+        self._level_range_db, self._gain_range_db, self._speed_range = level_range_db, gain_range_db, speed_range
+
+    def __len__(self) -> int:
+        return self._length
+
+    def choose(self, index: int) -> list[int]:
+        """The anchors mixed in item `index`, target first."""
+        chosen = [self._sampler[index]]
+        for place in range(index + 1, index + PARTNER_SEARCH):
+            if len(chosen) == self._source_count:
+                return chosen
+            candidate = self._sampler[place]
+            labels = self._labels(candidate)
+            if all(audioset.disjoint(labels, self._labels(other)) for other in chosen):
+                chosen.append(candidate)
+        raise ValueError(f"{self._clips.folder}: not {self._source_count} clips without a common label to be mixed")
+
+    def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:
+        """An item: `mixture` and `source` (time,), and `labels` of the source's clip (classes,)."""
+        index = int(record_key)
+        random = np.random.default_rng((self._seed, 0, index))
+        chosen = self.choose(index)
+        segments = [self._segment(anchor, random) for anchor in chosen]
+        gain = 10 ** (random.uniform(-self._gain_range_db, self._gain_range_db) / 20)
+        levels = [random.uniform(-self._level_range_db, self._level_range_db) for _ in segments[1:]]
+        labels = np.zeros(audioset.CLASS_COUNT, np.float32)
+        labels[self._labels(chosen[0])] = 1.0
+        return {
+            "mixture": mix(segments, levels) * np.float32(gain),
+            "source": segments[0] * np.float32(gain),
+            "labels": labels,
+        }
+
+    def _labels(self, anchor: int) -> np.ndarray:
+        return self._clips.labels(int(self._anchors.clip[anchor]))
+
+    def _segment(self, anchor: int, random: np.random.Generator) -> np.ndarray:
+        samples = self._clips.audio(int(self._anchors.clip[anchor]))
+        length = int(self._segment_samples * self._speed_range ** random.uniform(-1, 1))
+        start = int(self._anchors.start[anchor]) + int(random.integers(-self._shift, self._shift + 1))
+        start = max(0, min(start, len(samples) - length))
+        piece = audio.fit_length(samples[start:], length)
+        return change_speed(piece, self._segment_samples)
+
+
+class ClipSource:
+    """Grain source of whole clips for the tagger, class-balanced: item i is a pure function of (seed, i)."""
+
+    def __init__(self, clips: Clips, *, seed: int, length: int, clip_samples: int, class_power: float) -> None:
+        """Args: clips; seed; length: items; clip_samples: cut at random or padded to it; class_power: of the sampler."""
+        self._clips, self._seed, self._length, self._clip_samples = clips, seed, length, clip_samples
+        self._pair_clips, labels = clips.label_pairs()
+        self._sampler = BalancedSampler(labels, seed, class_power)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:
+        """An item: `audio` (time,) and `labels` (classes,)."""
+        index = int(record_key)
+        clip = int(self._pair_clips[self._sampler[index]])
+        samples = self._clips.audio(clip)
+        room = len(samples) - self._clip_samples
+        start = int(np.random.default_rng((self._seed, 0, index)).integers(0, max(room, 0) + 1))
+        labels = np.zeros(audioset.CLASS_COUNT, np.float32)
+        labels[self._clips.labels(clip)] = 1.0
+        return {"audio": audio.fit_length(samples[start:], self._clip_samples), "labels": labels}
+
+
+def batches(
+    source: Any, batch_size: int, workers: int = 0, process: int = 0, process_count: int = 1
+) -> grain.DatasetIterator:
+    """A checkpointable iterator over this process's batches.
+
+    Args:
+      source: a Grain random-access source.
+      batch_size: items of a batch in this process.
+      workers: reading processes; 0 reads in threads of this one.
+      process, process_count: of the hosts that share the source; each reads every `process_count`-th item.
+    """
+    items = grain.MapDataset.source(source).slice(slice(process, None, process_count))
+    threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4 * batch_size)
+    dataset = items.to_iter_dataset(threads).batch(batch_size, drop_remainder=True)
+    if workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(dataset)
+
+

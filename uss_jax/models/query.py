@@ -1,0 +1,37 @@
+"""Query nets: from what the tagger hears in a source to the condition of the separator (paper, section III-D)."""
+
+import flax.linen as nn
+import jax
+
+from uss_jax.models.cnn14 import Tags
+from uss_jax.models.layers import KERNEL_INIT
+
+KINDS = ("soft", "latent")
+
+
+class QueryNet(nn.Module):
+    """The condition: class probabilities (`soft`, the reference's at_soft) or the tagger's embedding (`latent`).
+
+    Attributes:
+      kind: `soft` or `latent`.
+      adaptor_size: outputs of two learnable layers put after it; 0 for none, as in the released models.
+      hidden: units of the first of them.
+    """
+
+    kind: str = "soft"
+    adaptor_size: int = 0
+    hidden: int = 2048
+
+    @nn.compact
+    def __call__(self, tags: Tags, train: bool = False) -> jax.Array:
+        """Tags of (batch, …) → condition, (batch, size)."""
+        if self.kind not in KINDS:
+            raise ValueError(f"query kind {self.kind!r}: expected one of {', '.join(KINDS)}")
+        x = tags.clipwise if self.kind == "soft" else tags.embedding
+        if x is None:
+            raise ValueError("a latent query needs a tagger with an embedding (cnn14)")
+        if self.adaptor_size:
+            for name, size in (("fc1", self.hidden), ("fc2", self.adaptor_size)):
+                x = nn.leaky_relu(nn.Dense(size, kernel_init=KERNEL_INIT, name=name)(x), 0.01)
+                x = nn.Dropout(0.5, deterministic=not train)(x)
+        return x
