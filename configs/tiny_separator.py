@@ -1,0 +1,60 @@
+"""Separator of the bundled model `tiny`: few time-frequency positions, many channels, quick on two CPU cores.
+
+    python train.py --config=configs/tiny_separator.py --workdir=runs/separator \
+        --config.data.dataset=DATASET --config.data.anchors=ANCHORS --config.tagger_model=runs/tagger/model
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.task = "separator"
+    config.name = "tiny"
+    config.seed = 0
+    config.steps = 4000
+    config.batch_size = 8  # over all devices of all hosts
+    config.log_every = 50  # steps
+    config.checkpoint_every = 500  # steps
+    config.checkpoints_kept = 2
+    config.half_weights = True  # store the model's weights as 16-bit floats
+    config.tagger_model = ""  # model directory of the frozen tagger
+    config.loss = "negative_sdr"  # l1, l1_spectrogram or negative_sdr
+
+    config.data = data = ml_collections.ConfigDict()
+    data.dataset = ""  # folder made by `uss-jax prepare`
+    data.anchors = ""  # folder made by `uss-jax anchors`
+    data.split = "train"
+    data.least_confidence = 0.1  # anchors of which the tagger is less sure are left out
+    data.source_count = 2  # sources in a mixture
+    data.class_power = 0.5  # 0: every class equally often; 1: as often as it is in the data
+    data.shift_seconds = 0.5  # an anchor is moved by up to this much
+    data.level_range_db = 3.0  # a partner is up to this much louder or softer than the target
+    data.gain_range_db = 6.0  # a mixture is up to this much louder or softer
+    data.speed_range = 1.1  # sources are played up to this factor faster or slower
+    data.label_query_share = 0.3  # share of queries that keep only the labelled classes
+    data.workers = 0  # reading processes; 0 reads in threads
+
+    config.query = query = ml_collections.ConfigDict()
+    query.kind = "soft"
+    query.adaptor_size = 0  # outputs of learnable layers after the tagger; 0 for none
+
+    config.separator = separator = ml_collections.ConfigDict()
+    separator.kind = "resunet"
+    separator.window = 1024  # samples
+    separator.hop = 512  # samples
+    separator.patch = (4, 8)  # frames × bins folded into channels
+    separator.widths = (64, 128, 192)
+    separator.strides = ((2, 2), (2, 2), (2, 2))
+    separator.magnitude_power = 0.5
+    separator.normalise_level = True
+    separator.momentum = 0.95
+
+    config.optimiser = optimiser = ml_collections.ConfigDict()
+    optimiser.schedule = "cosine"
+    optimiser.learning_rate = 1e-3
+    optimiser.warmup_steps = 100
+    optimiser.beta1, optimiser.beta2, optimiser.eps = 0.9, 0.999, 1e-8
+    optimiser.weight_decay = 0.0
+    optimiser.clip_norm = 5.0  # greatest norm of the gradient; 0 for no limit
+    return config

@@ -1,0 +1,50 @@
+"""Tagger of the bundled model `tiny`: small enough to train on two CPU cores.
+
+    python train.py --config=configs/tiny_tagger.py --workdir=runs/tagger --config.data.dataset=DATASET
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.task = "tagger"
+    config.name = "tiny_tagger"
+    config.seed = 0
+    config.steps = 3000
+    config.batch_size = 16  # over all devices of all hosts
+    config.log_every = 50  # steps
+    config.checkpoint_every = 500  # steps
+    config.checkpoints_kept = 2
+    config.half_weights = False  # store the model's weights as 16-bit floats
+    config.segment_seconds = 2.0  # of anchors
+
+    config.data = data = ml_collections.ConfigDict()
+    data.dataset = ""  # folder made by `uss-jax prepare`
+    data.split = "train"
+    data.clip_seconds = 5.0  # clips are cut or padded to this length
+    data.class_power = 0.5  # 0: every class equally often; 1: as often as it is in the data
+    data.mixup_alpha = 1.0  # of the Beta distribution; 0 for no mixup
+    data.mixup_union = True  # a mixture has all labels of both clips, rather than weighted ones
+    data.workers = 0  # reading processes; 0 reads in threads
+
+    config.tagger = tagger = ml_collections.ConfigDict()
+    tagger.kind = "cnn14_decision_level_max"
+    tagger.sample_rate_hz = 32_000
+    tagger.window = 1024  # samples
+    tagger.hop = 320  # samples
+    tagger.mel_bands = 64
+    tagger.patch = (4, 4)  # frames × mel bands folded into channels
+    tagger.widths = (64, 128, 256)
+    tagger.embedding_size = 256
+    tagger.block_dropout = 0.1
+    tagger.head_dropout = 0.3
+
+    config.optimiser = optimiser = ml_collections.ConfigDict()
+    optimiser.schedule = "cosine"
+    optimiser.learning_rate = 2e-3
+    optimiser.warmup_steps = 100
+    optimiser.beta1, optimiser.beta2, optimiser.eps = 0.9, 0.999, 1e-8
+    optimiser.weight_decay = 1e-3
+    optimiser.clip_norm = 0.0  # greatest norm of the gradient; 0 for no limit
+    return config

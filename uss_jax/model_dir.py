@@ -1,0 +1,219 @@
+"""Model directories: `config.json`, `weights.safetensors` and a model card, read and written whole.
+
+A model is a tagger, and, once separation is trained, a query net and a separator. Weights are tensors under names
+such as `separator/params/encoder0/conv1/kernel`; nothing is ever unpickled.
+"""
+
+import dataclasses
+import importlib.resources
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from uss_jax import files
+from uss_jax.models import cnn14
+from uss_jax.models.query import QueryNet
+from uss_jax.models.resunet import ResUNet
+
+FORMAT = "uss_jax 1"
+TAGGERS: dict[str, type[nn.Module]] = {
+    "cnn14": cnn14.Cnn14,
+    "cnn14_decision_level_max": cnn14.Cnn14DecisionLevelMax,
+}
+SEPARATORS: dict[str, type[nn.Module]] = {"resunet": ResUNet}
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The modules of a model and their variables.
+
+    Attributes:
+      config: what `config.json` says.
+      tagger: gives the query.
+      sed: hears when a class sounds, to find anchors; the tagger itself where it can.
+      query, separator: None in a model that only tags.
+      variables: Linen variables by part, `tagger`, `sed`, `query` and `separator`.
+      class_conditions: (classes, condition), the mean condition of the training anchors of each class in
+        `config["classes"]`; None where it is not known.
+    """
+
+    config: dict[str, Any]
+    tagger: Any
+    sed: Any
+    query: QueryNet | None
+    separator: Any
+    variables: dict[str, Any]
+    class_conditions: np.ndarray | None = None
+
+    @property
+    def segment_samples(self) -> int:
+        """Samples of a segment, the separator's and the anchors' length."""
+        return round(self.config["segment_seconds"] * self.sample_rate_hz)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return int(self.config["tagger"].get("sample_rate_hz", 32_000))
+
+
+def build(kinds: Mapping[str, type[nn.Module]], fields: Mapping[str, Any], **overrides: Any) -> Any:
+    """A module from its description: `kind` names the class, the rest are its fields.
+
+    Raises:
+      ValueError: the kind or a field is unknown.
+    """
+    fields = dict(fields)
+    kind = fields.pop("kind", None)
+    if kind not in kinds:
+        raise ValueError(f"kind {kind!r}: expected one of {', '.join(kinds)}")
+    known = {field.name for field in dataclasses.fields(kinds[kind])} - {"parent", "name"}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise ValueError(f"{kind} has no field {unknown[0]!r}")
+    return kinds[kind](**{name: as_tuple(value) for name, value in fields.items()}, **overrides)
+
+
+def as_tuple(value: Any) -> Any:
+    """Lists, nested ones too, as tuples: module fields must be hashable."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list | tuple) else value
+
+
+def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Networks:
+    """The modules that a configuration describes. Raises ValueError where it is wrong."""
+    tagger = build(TAGGERS, config["tagger"])
+    sed = build(TAGGERS, config["sed"]) if config.get("sed") else None
+    if sed is None and isinstance(tagger, cnn14.Cnn14DecisionLevelMax):
+        sed, variables = tagger, variables | {"sed": variables.get("tagger")}
+    query = QueryNet(**config["query"]) if config.get("query") else None
+    separator = build(SEPARATORS, config["separator"]) if config.get("separator") else None
+    return Networks(config, tagger, sed, query, separator, variables)
+
+
+def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
+    """Freshly drawn variables of every part of a model."""
+    audio = jnp.zeros((1, networks.segment_samples))
+    tags, tagger = networks.tagger.init_with_output(key, audio)
+    variables: dict[str, Any] = {"tagger": tagger}
+    if networks.config.get("sed"):
+        variables["sed"] = networks.sed.init(key, audio)
+    if networks.separator is not None:
+        assert networks.query is not None
+        condition, variables["query"] = networks.query.init_with_output(key, tags)
+        variables["separator"] = networks.separator.init(key, audio, condition)
+    return variables
+
+
+def save(folder: Path, networks: Networks, card: str, *, half: bool = False, overwrite: bool = False) -> None:
+    """Writes a model directory, all or nothing.
+
+    Args:
+      folder: where to.
+      networks: what.
+      card: text of the model card.
+      half: store weights as 16-bit floats.
+      overwrite: replace an existing directory.
+
+    Raises:
+      ValueError: the folder exists, and may not be replaced.
+    """
+    parts = {part: networks.variables[part] for part in networks.variables if part != "sed" or networks.config.get("sed")}
+    flat = {name: np.asarray(value) for name, value in traverse_util.flatten_dict(parts, sep="/").items()}
+    if networks.class_conditions is not None:
+        flat["class_conditions"] = np.asarray(networks.class_conditions)
+    if half:
+        flat = {name: value.astype(np.float16) for name, value in flat.items()}
+    with files.new_folder(folder, overwrite) as temporary:
+        files.write_json(temporary / "config.json", {"format": FORMAT} | networks.config)
+        safetensors.numpy.save_file(
+            {name: np.ascontiguousarray(value) for name, value in flat.items()}, temporary / "weights.safetensors"
+        )
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def bundled() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    root = Path(str(importlib.resources.files("uss_jax"))) / "bundled"
+    return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / "config.json").is_file()}
+
+
+def find(name_or_dir: str | Path) -> Path:
+    """The directory of a model: a bundled one by name, or any by path.
+
+    Raises:
+      ValueError: there is none.
+    """
+    models = bundled()
+    if str(name_or_dir) in models:
+        return models[str(name_or_dir)]
+    folder = Path(name_or_dir)
+    if not folder.is_dir():
+        raise ValueError(f"{name_or_dir}: neither a bundled model ({', '.join(models)}) nor a model directory")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: not a model directory, it holds no config.json")
+    return folder
+
+
+def load(name_or_dir: str | Path) -> Networks:
+    """Reads a model directory, weights as float32.
+
+    Raises:
+      ValueError: it is missing, not in this format, or its weights do not fit its configuration.
+    """
+    folder = find(name_or_dir)
+    config = _read_config(folder / "config.json")
+    flat = _read_weights(folder / "weights.safetensors")
+    try:
+        networks = build_networks(config, {})
+        expected = jax.eval_shape(lambda: initial_variables(networks, jax.random.key(0)))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{folder / 'config.json'}: does not describe a model ({error})") from error
+    conditions = flat.pop("class_conditions", None)
+    _check(folder, traverse_util.flatten_dict(expected, sep="/"), flat)
+    empty = {part: {} for part, tree in expected.items() if not tree}
+    variables = empty | traverse_util.unflatten_dict(flat, sep="/")
+    return dataclasses.replace(build_networks(config, variables), class_conditions=conditions)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
+        raise ValueError(f"{path}: not a configuration of the format {FORMAT!r}")
+    missing = [name for name in ("name", "tagger", "segment_seconds", "classes") if name not in config]
+    if missing:
+        raise ValueError(f"{path}: lacks {missing[0]!r}")
+    return config
+
+
+def _read_weights(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; the model directory is not complete")
+    try:
+        flat = safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as safetensors ({error})") from error
+    return {name: value.astype(np.float32) for name, value in flat.items()}
+
+
+def _check(folder: Path, expected: Mapping[str, Any], found: Mapping[str, np.ndarray]) -> None:
+    """Raises one ValueError that lists every missing, extra and misshapen tensor."""
+    problems = [f"{name} is missing" for name in sorted(set(expected) - set(found))]
+    problems += [f"{name} is not part of the model" for name in sorted(set(found) - set(expected))]
+    problems += [
+        f"{name} has shape {found[name].shape}, not {expected[name].shape}"
+        for name in sorted(set(found) & set(expected))
+        if found[name].shape != expected[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise ValueError(f"{folder / 'weights.safetensors'}: does not fit config.json: {shown}")

@@ -1,0 +1,57 @@
+"""Queries from recordings: the mean condition of examples (paper, section III-F)."""
+
+import numpy as np
+
+from uss_jax import audio
+from uss_jax.anchors import Anchors
+from uss_jax.dataset import Clips
+from uss_jax.inference import Inference
+from uss_jax.model_dir import Networks
+
+CLIPS_OF_CLASS = 100  # at most so many sources make the mean condition of a class (paper's evaluation)
+
+
+def example_condition(inference: Inference, recordings: list[np.ndarray]) -> np.ndarray:
+    """The query of example recordings, as in the reference.
+
+    Silence is removed, what remains is cut into segments, and the segments' conditions are averaged over each recording,
+    then over the recordings.
+
+    Args:
+      inference: of a model with a separator.
+      recordings: each (time,), at the model's sample rate.
+
+    Returns:
+      (condition,).
+
+    Raises:
+      ValueError: all recordings are silent.
+    """
+    networks = inference.networks
+    means = []
+    for recording in recordings:
+        loud = audio.remove_silence(recording, networks.sample_rate_hz)
+        pieces = audio.segments(loud, networks.segment_samples)
+        if len(pieces):
+            means.append(inference.conditions(pieces).mean(axis=0))
+    if not means:
+        raise ValueError("the example recordings are silent")
+    return np.mean(means, axis=0)
+
+
+def class_conditions(networks: Networks, clips: Clips, anchors: Anchors) -> np.ndarray:
+    """The mean condition of each class's anchors, up to 100 of the surest: (classes, condition).
+
+    The classes are those of `networks.config["classes"]`, in that order.
+    """
+    inference = Inference(networks)
+    rows = []
+    for label in networks.config["classes"]:
+        of_class = np.flatnonzero(anchors.label == label)
+        surest = of_class[np.argsort(-anchors.confidence[of_class], kind="stable")][:CLIPS_OF_CLASS]
+        pieces = [
+            audio.fit_length(clips.audio(int(anchors.clip[i]))[anchors.start[i] :], networks.segment_samples)
+            for i in surest
+        ]
+        rows.append(inference.conditions(np.stack(pieces)).mean(axis=0))
+    return np.stack(rows)

@@ -1,0 +1,29 @@
+"""The model card that a training run writes."""
+
+import platform
+from typing import Any
+
+import jax
+
+from uss_jax import audioset
+from uss_jax.model_dir import Networks
+
+
+def model_card(config: Any, networks: Networks) -> str:
+    """Facts of a training run as Markdown; what a person knows (licences, scores) is to be added by one."""
+    parts = {
+        part: sum(x.size for x in jax.tree.leaves(tree["params"]))
+        for part, tree in networks.variables.items()
+        if tree and part != "sed"
+    }
+    lines = [
+        f"# {config.name}",
+        "",
+        f"A uss_jax {config.task}, trained by `train.py` for {config.steps} steps of {config.batch_size} items.",
+        "",
+        *(f"- {part}: {count:,} parameters" for part, count in parts.items()),
+        f"- seed {config.seed}, JAX {jax.__version__}, {jax.default_backend()} ({platform.machine()})",
+        f"- classes heard in training: {', '.join(audioset.class_names(networks.config['classes']))}",
+        "",
+    ]
+    return "\n".join(lines)
