@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from uss_jax.training.loop import train
@@ -17,12 +18,14 @@ def main(argv: list[str]) -> None:
     """Parses flags and trains; one sentence and exit status 1 where the input is wrong."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.getLogger().setLevel(logging.INFO)
+    absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
+    logger = logging.getLogger("uss_jax")
+    logger.setLevel(logging.INFO)
     try:
         folder = train(CONFIG.value, Path(WORKDIR.value))
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"train.py: {error}")
-    logging.info("model written to %s", folder)
+    logger.info("model written to %s", folder)
 
 
 if __name__ == "__main__":

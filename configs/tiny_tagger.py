@@ -11,10 +11,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = "tagger"
     config.name = "tiny_tagger"
     config.seed = 0
-    config.steps = 3000
+    config.steps = 1600
     config.batch_size = 16  # over all devices of all hosts
     config.log_every = 50  # steps
-    config.checkpoint_every = 500  # steps
+    config.checkpoint_every = 400  # steps
     config.checkpoints_kept = 2
     config.half_weights = False  # store the model's weights as 16-bit floats
     config.segment_seconds = 2.0  # of anchors
@@ -39,6 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
     tagger.embedding_size = 256
     tagger.block_dropout = 0.1
     tagger.head_dropout = 0.3
+    tagger.prior = 0.01  # initial probability of every class
 
     config.optimiser = optimiser = ml_collections.ConfigDict()
     optimiser.schedule = "cosine"

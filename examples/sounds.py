@@ -1,8 +1,8 @@
 """Sounds made by code: the material of the example recording.
 
 Speech comes from espeak-ng, instruments from fluidsynth with the Fluid R3 sound font (MIT), everything else from the
-functions below; no recording of anyone else goes in. A sound is a function (rng, seconds) -> (samples,) of floats at
-32 kHz, of any loudness; one that is short by nature takes its own time instead of `seconds`. All times are in seconds.
+functions below. A sound is a function (rng, seconds) -> (samples,) of floats at 32 kHz, of any loudness; one that is
+short by nature takes its own time instead of `seconds`. All times are in seconds.
 """
 
 import dataclasses
@@ -63,12 +63,19 @@ def buzz(f0_hz: np.ndarray, slope: float) -> np.ndarray:
     return x / np.sqrt(np.mean(x**2))
 
 
+def band(x: np.ndarray, low_hz: float, high_hz: float, order: int = 1) -> np.ndarray:
+    """x between two frequencies."""
+    return np.asarray(signal.sosfilt(signal.butter(order, [low_hz, high_hz], "band", fs=RATE_HZ, output="sos"), x))
+
+
+def leak(x: np.ndarray, decay_s: float) -> np.ndarray:
+    """A running sum of x which forgets by a factor e in `decay_s`."""
+    return np.asarray(signal.lfilter([1.0], [1.0, 1 / (decay_s * RATE_HZ) - 1.0], x))
+
+
 def formants(x: np.ndarray, peaks: Sequence[tuple[float, float, float]]) -> np.ndarray:
     """Sum of band passes, each (centre in Hz, bandwidth in Hz, gain)."""
-    return sum(
-        gain * signal.lfilter(*signal.butter(1, [centre - width / 2, centre + width / 2], "band", fs=RATE_HZ), x)
-        for centre, width, gain in peaks
-    )
+    return np.sum([gain * band(x, centre - width / 2, centre + width / 2) for centre, width, gain in peaks], axis=0)
 
 
 def ring(x: np.ndarray, modes: Sequence[tuple[float, float, float]]) -> np.ndarray:
@@ -107,7 +114,9 @@ def clock_tick(rng: Rng, seconds: float, per_second: float) -> np.ndarray:
             x[i % 2][knock] = gain * rng.normal(1, 0.1)
     hz = np.geomspace(350, 7500, 12) * rng.uniform(0.9, 1.1, 12)
     decay_s, gain = rng.uniform(0.003, 0.012, 12), rng.uniform(0.4, 1.0, 12) * np.minimum(1, 3500 / hz)
-    x = ring(x[0], [*zip(hz, decay_s, gain)]) + 0.8 * ring(x[1], [*zip(hz * 0.87, decay_s * 1.2, gain[::-1])])
+    x = ring(x[0], [*zip(hz, decay_s, gain, strict=True)]) + 0.8 * ring(
+        x[1], [*zip(hz * 0.87, decay_s * 1.2, gain[::-1], strict=True)]
+    )
     x = echo(rng, x, 0.25, 0.3)[: samples(seconds)]
     return x + 0.004 * np.abs(x).max() * noise(rng, seconds, [(50, 8), (200, 0), (2000, -12), (14000, -30)])
 
@@ -136,7 +145,7 @@ def helicopter(rng: Rng, seconds: float, passing: bool) -> np.ndarray:
     slap = np.exp(-0.5 * ((beat % 1.0 - 0.3) / 0.1) ** 2) * (1 + 0.15 * np.sin(np.pi * np.floor(beat)))
     slap *= 1 + 0.3 * slow(rng, seconds, 10)
     air = noise(rng, seconds, [(40, 0), (150, 0), (500, -9), (1000, -16), (2500, -25), (5000, -38), (14000, -66)])
-    thump = signal.sosfilt(signal.butter(2, [30, 220], "band", fs=RATE_HZ, output="sos"), slap * slap)
+    thump = band(slap * slap, 30, 220, order=2)
     rush = noise(rng, seconds, [(40, -3), (200, 0), (800, -9), (2000, -16), (5000, -32), (14000, -60)])
     tail = formants(buzz(84.0 * (1 + 0.004 * slow(rng, seconds, 2)), 0.6), [(170, 200, 1.0), (600, 500, 0.3)])
     x = air * (0.45 + slap) + 0.8 * thump / thump.std() + 0.35 * rush + 0.3 * tail / tail.std()
@@ -155,7 +164,8 @@ def helicopter(rng: Rng, seconds: float, passing: bool) -> np.ndarray:
 def chainsaw(rng: Rng, seconds: float) -> np.ndarray:
     """A two-stroke engine that idles and revs: a rough pulse train through the silencer, and the noise of the chain."""
     t = np.arange(samples(seconds)) / RATE_HZ
-    throttle = signal.lfilter([4e-4], [1, 4e-4 - 1], np.interp(t % 3.4, [0, 0.5, 0.7, 3.0, 3.3], [0, 0, 1, 1, 0]))
+    throttle = np.interp(t % 3.4, [0, 0.5, 0.7, 3.0, 3.3], [0, 0, 1, 1, 0])
+    throttle = leak(throttle, 0.08) / (0.08 * RATE_HZ)  # it cannot jump
     f0 = (80 + 85 * throttle) * (1 + 0.004 * slow(rng, seconds, 30))
     engine = buzz(f0, 0.3) * (1 + 0.15 * slow(rng, seconds, 60))
     engine = formants(engine, [(170, 160, 1.4), (480, 300, 1.3), (900, 500, 0.8), (1900, 1200, 0.5), (3400, 2500, 0.4)])
@@ -175,8 +185,7 @@ def dog_bark(rng: Rng, seconds: float, f0_hz: float, throat: float) -> np.ndarra
     wide = formants(voice, [(680 * throat, 180, 1.0), (1050 * throat, 220, 0.8), (1900 * throat, 400, 0.15)])
     mouth = line(length, [(0, 0.1), (0.3 * length, 1.0), (0.6 * length, 0.8), (length, 0.0)])
     loud = line(length, [(0, 0), (0.02, 0.8), (0.35 * length, 1.0), (0.7 * length, 0.45), (length, 0)])
-    high_pass = signal.butter(2, 380 * throat, "high", fs=RATE_HZ)
-    return echo(rng, signal.lfilter(*high_pass, (shut * (1 - mouth) + wide * mouth) * loud), 0.6, 0.25)
+    return echo(rng, band((shut * (1 - mouth) + wide * mouth) * loud, 380 * throat, 12000, order=2), 0.6, 0.25)
 
 
 def rooster(rng: Rng, seconds: float) -> np.ndarray:
@@ -201,8 +210,7 @@ def crackling_fire(rng: Rng, seconds: float) -> np.ndarray:
     """The low roar of the flames, a faint hiss, and the snaps of the wood, a few of them loud."""
     roar = noise(rng, seconds, [(30, 0), (120, 0), (300, -14), (1000, -26), (14000, -40)])
     hiss = noise(rng, seconds, [(100, -6), (2000, 0), (6000, 0), (14000, -6)])
-    decay = 1 / (0.002 * RATE_HZ)
-    snap = signal.lfilter([1], [1, decay - 1], np.abs(clicks(rng, seconds, 22, 1.1)))  # each decays within 2 ms
+    snap = leak(np.abs(clicks(rng, seconds, 22, 1.1)), 0.002)
     snaps = snap * noise(rng, seconds, [(300, -3), (1500, 0), (6000, 0), (14000, -8)])
     return roar * (1 + 0.25 * slow(rng, seconds, 4)) + 0.15 * hiss + 0.9 * snaps / snaps.std()
 

@@ -58,6 +58,8 @@ class _Cnn(nn.Module):
       class_count: outputs.
       block_dropout, head_dropout: rates after each block, and around the fully connected layer.
       patch: (time, mel) patches folded into channels before the first block; (1, 1) in PANNs.
+      prior: initial probability of every class; 0.5 in PANNs. Most classes are absent from most clips, and where the
+        outputs do not say so from the start, a small network may first learn it by switching off its ReLUs.
       momentum: of BatchNorm, as Linen counts it.
       axis_name: pmap axis over which BatchNorm statistics are synchronised, in training.
     """
@@ -74,6 +76,7 @@ class _Cnn(nn.Module):
     block_dropout: float = 0.2
     head_dropout: float = 0.5
     patch: tuple[int, int] = (1, 1)
+    prior: float = 0.5
     momentum: float = 0.9
     axis_name: str | None = None
 
@@ -108,7 +111,13 @@ class _Cnn(nn.Module):
         return jnp.mean(x, axis=2)
 
     def dropout(self, x: jax.Array, train: bool) -> jax.Array:
+        """Of the layers around the embedding."""
         return nn.Dropout(self.head_dropout, deterministic=not train)(x)
+
+    def classify(self, x: jax.Array) -> jax.Array:
+        """(..., features) → logits (..., classes)."""
+        bias_init = nn.initializers.constant(math.log(self.prior / (1.0 - self.prior)))
+        return nn.Dense(self.class_count, kernel_init=KERNEL_INIT, bias_init=bias_init, name="fc_audioset")(x)
 
 
 class Cnn14(_Cnn):
@@ -122,7 +131,7 @@ class Cnn14(_Cnn):
         x = self.dropout(x, train)
         embedding = nn.relu(nn.Dense(self.embedding_size, kernel_init=KERNEL_INIT, name="fc1")(x))
         x = self.dropout(embedding, train)
-        logits = nn.Dense(self.class_count, kernel_init=KERNEL_INIT, name="fc_audioset")(x)
+        logits = self.classify(x)
         return Tags(logits, nn.sigmoid(logits), embedding=embedding)
 
 
@@ -138,7 +147,7 @@ class Cnn14DecisionLevelMax(_Cnn):
         x = self.dropout(highest + mean, train)
         x = nn.relu(nn.Dense(self.embedding_size, kernel_init=KERNEL_INIT, name="fc1")(x))
         x = self.dropout(x, train)
-        logits = nn.Dense(self.class_count, kernel_init=KERNEL_INIT, name="fc_audioset")(x)
+        logits = self.classify(x)
         clip_logits = jnp.max(logits, axis=1)
 
         framewise = jnp.repeat(nn.sigmoid(logits), self.frames_per_segment, axis=1)

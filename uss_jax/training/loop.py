@@ -16,6 +16,8 @@ from uss_jax.training.optimiser import make_optimiser, make_schedule
 from uss_jax.training.step import TrainState, make_step
 from uss_jax.training.tasks import make_task
 
+logger = logging.getLogger(__name__)
+
 
 def train(config: Any, workdir: Path) -> Path:
     """Trains what the config says, from the newest checkpoint in the workdir if there is one.
@@ -52,7 +54,7 @@ def train(config: Any, workdir: Path) -> Path:
     state = checkpoints.restore_newest(state, data)
     first_step = int(state.step)
     if first_step:
-        logging.info("resumed after step %d", first_step)
+        logger.info("resumed after step %d", first_step)
     writer = MetricWriter(workdir, first_step)
 
     # Train. The metrics of a step are fetched after the next is under way, so that the device never waits for the host.
@@ -87,5 +89,5 @@ def _log(
     writer: MetricWriter, step: int, metrics: dict[str, jax.Array], learning_rate: float, items_per_second: float
 ) -> None:
     scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    logging.info("step %d: loss %.4f, %.1f items/s", step, scalars["loss"], items_per_second)
+    logger.info("step %d: loss %.4f, %.1f items/s", step, scalars["loss"], items_per_second)
     writer.write(step, scalars | {"learning_rate": learning_rate}, {"items_per_second": items_per_second})

@@ -23,8 +23,8 @@ def scale_by_amsgrad(beta1: float, beta2: float, eps: float) -> optax.GradientTr
     """
 
     def init(params: Any) -> AmsgradState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return AmsgradState(jnp.zeros([], jnp.int32), zeros, zeros, zeros)
+        mean, square, greatest = (jax.tree.map(jnp.zeros_like, params) for _ in range(3))
+        return AmsgradState(jnp.zeros([], jnp.int32), mean, square, greatest)
 
     def update(grads: Any, state: AmsgradState, params: Any = None) -> tuple[Any, AmsgradState]:
         del params
