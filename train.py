@@ -16,6 +16,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; a run found t
 
 def main(argv: list[str]) -> None:
     """Parses flags and trains; one sentence and exit status 1 where the input is wrong."""
+    assert WORKDIR.value is not None
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries

@@ -1,6 +1,6 @@
 """Tagger of the bundled model `tiny`: small enough to train on two CPU cores.
 
-    python train.py --config=configs/tiny_tagger.py --workdir=runs/tagger --config.data.dataset=DATASET
+python train.py --config=configs/tiny_tagger.py --workdir=runs/tagger --config.data.dataset=DATASET
 """
 
 import ml_collections

@@ -76,7 +76,7 @@ def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
 
 
 def loudest_start(samples: np.ndarray, length: int, step: int) -> int:
-    """Where the stretch of `length` samples with the most energy begins, on a grid of `step` samples; (time,) → start."""
+    """First sample of the stretch of `length` samples with the most energy, on a grid of `step`; of (time,)."""
     if len(samples) <= length:
         return 0
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
@@ -87,7 +87,7 @@ def loudest_start(samples: np.ndarray, length: int, step: int) -> int:
 def remove_silence(
     samples: np.ndarray, sample_rate_hz: int, frame_seconds: float = 0.1, peak: float = 0.02
 ) -> np.ndarray:
-    """Drops frames whose peak amplitude is at most `peak`: (time,) → (shorter time,). The last part frame is dropped."""
+    """Drops frames whose peak amplitude is at most `peak`, and a last part frame: (time,) → (shorter time,)."""
     frame = int(sample_rate_hz * frame_seconds)
     framed = samples[: len(samples) // frame * frame].reshape(-1, frame)
     return framed[np.abs(framed).max(axis=1, initial=0.0) > peak].reshape(-1)

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.resources
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 CLASS_COUNT = 527
 
@@ -144,6 +144,6 @@ def class_names(indices: Iterable[int]) -> list[str]:
     return [classes()[index].name for index in indices]
 
 
-def disjoint(labels: Sequence[int], others: Sequence[int]) -> bool:
+def disjoint(labels: Iterable[int], others: Iterable[int]) -> bool:
     """Whether two label sets share no class."""
     return not set(labels) & set(others)

@@ -37,7 +37,9 @@ def spec_augment(key: jax.Array, x: jax.Array) -> jax.Array:
     return drop_stripes(band_key, x, axis=2, stripes=2, widest=8)
 
 
-def mixup(key: jax.Array, audio: jax.Array, labels: jax.Array, alpha: float, union: bool) -> tuple[jax.Array, jax.Array]:
+def mixup(
+    key: jax.Array, audio: jax.Array, labels: jax.Array, alpha: float, union: bool
+) -> tuple[jax.Array, jax.Array]:
     """Mixes every example with the next of the batch.
 
     Args:

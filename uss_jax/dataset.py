@@ -173,7 +173,9 @@ def prepare(name: str, splits: dict[str, list[ClipFile]], out: Path) -> tuple[Pa
         builder.download_and_prepare()
     except Exception as error:
         if len(builder.skipped) == sum(map(len, splits.values())):
-            raise ValueError(f"none of {len(builder.skipped)} files could be read; the first: {builder.skipped[0]}") from error
+            raise ValueError(
+                f"none of {len(builder.skipped)} files could be read; the first: {builder.skipped[0]}"
+            ) from error
         raise
     folder = Path(builder.data_dir)
     for split in builder.info.splits:

@@ -23,18 +23,10 @@ class Inference:
     def __init__(self, networks: Networks, batch_size: int = 8) -> None:
         self.networks, self.batch_size = networks, batch_size
 
-        def framewise(variables: Any, audio: jax.Array) -> jax.Array:
-            return networks.sed.apply(variables, audio).framewise
-
-        def separate(variables: dict[str, Any], mixture: jax.Array, condition: jax.Array) -> jax.Array:
-            return networks.separator.apply(variables, mixture, condition)
-
-        def condition(variables: dict[str, Any], tags: Tags) -> jax.Array:
-            assert networks.query is not None
-            return networks.query.apply(variables, tags)
-
         self._tag = jax.jit(networks.tagger.apply)
-        self._framewise, self._separate, self._condition = map(jax.jit, (framewise, separate, condition))
+        self._hear = jax.jit(networks.sed.apply) if networks.sed is not None else None
+        self._condition = jax.jit(networks.query.apply) if networks.query is not None else None
+        self._separate = jax.jit(networks.separator.apply) if networks.separator is not None else None
 
     def probabilities(self, segments: np.ndarray) -> np.ndarray:
         """Class probabilities: (segments, time) → (segments, classes)."""
@@ -42,29 +34,23 @@ class Inference:
 
     def framewise(self, clips: np.ndarray) -> np.ndarray:
         """Probabilities over time: (clips, time) → (clips, frames, classes). Needs a model with `sed`."""
-        return self._batched(functools.partial(self._framewise, self.networks.variables["sed"]), clips)
+        hear = _needed(self._hear, "a tagger with framewise output")
+        return self._batched(lambda x: hear(self.networks.variables["sed"], x).framewise, clips)
 
     def conditions(self, segments: np.ndarray) -> np.ndarray:
         """The query net's condition of each segment: (segments, time) → (segments, condition)."""
-        variables = self.networks.variables
-
-        def run(x: jax.Array) -> jax.Array:
-            return self._condition(variables["query"], self._tag(variables["tagger"], x))
-
-        return self._batched(run, segments)
+        variables, condition = self.networks.variables, _needed(self._condition, "a query net")
+        return self._batched(lambda x: condition(variables["query"], self._tag(variables["tagger"], x)), segments)
 
     def conditions_of_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
         """Conditions of a soft query given as class probabilities: (queries, classes) → (queries, condition)."""
-
-        def run(x: jax.Array) -> jax.Array:
-            return self._condition(self.networks.variables["query"], Tags(logits=x, clipwise=x))
-
-        return self._batched(run, probabilities)
+        variables, condition = self.networks.variables["query"], _needed(self._condition, "a query net")
+        return self._batched(lambda x: condition(variables, Tags(logits=x, clipwise=x)), probabilities)
 
     def separate(self, mixtures: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         """One target of each mixture: (segments, time) and (segments, condition) → (segments, time)."""
-        run = functools.partial(self._separate, self.networks.variables["separator"])
-        return self._batched(run, mixtures, conditions)
+        separate = _needed(self._separate, "a separator")
+        return self._batched(functools.partial(separate, self.networks.variables["separator"]), mixtures, conditions)
 
     def _batched(self, run: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         count = len(arrays[0])
@@ -77,3 +63,10 @@ class Inference:
             full = [jnp.asarray(np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])) for piece in pieces]
             results.append(run(*full))
         return np.concatenate([np.asarray(result) for result in results])[:count]
+
+
+def _needed(function: Callable[..., Any] | None, what: str) -> Callable[..., Any]:
+    """The function; raises ValueError where the model lacks that part."""
+    if function is None:
+        raise ValueError(f"this model has no part that is needed here: {what}")
+    return function

@@ -43,9 +43,9 @@ def mine(clips: Clips, networks: Networks, batch_size: int = 8) -> anchors.Ancho
             start, confidence = anchors.find(probability[:frames, labels], segment_frames)
             found += [(clip, *row) for row in zip(labels, start * hop, confidence, strict=True)]
     found.sort(key=lambda row: (row[0], row[1]))
-    clip, label, start, confidence = zip(*found, strict=True)
+    dtypes = (np.int32, np.int16, np.int32, np.float16)
     return anchors.Anchors(
-        np.array(clip, np.int32), np.array(label, np.int16), np.array(start, np.int32), np.array(confidence, np.float16)
+        *(np.array(column, dtype) for column, dtype in zip(zip(*found, strict=True), dtypes, strict=True))
     )
 
 

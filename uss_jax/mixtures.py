@@ -1,6 +1,5 @@
 """Mixtures made on the fly from anchors of different classes (paper, section III-C), read through Grain."""
 
-from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 import grain
@@ -35,7 +34,7 @@ def mix(sources: list[np.ndarray], levels_db: list[float] | None = None) -> np.n
     scaled = [
         other * energy_ratio(first, other) * 10 ** (level / 20) for other, level in zip(others, levels, strict=True)
     ]
-    return np.sum([first, *scaled], axis=0, dtype=np.float32)
+    return np.asarray(np.sum([first, *scaled], axis=0), np.float32)
 
 
 def change_speed(samples: np.ndarray, length: int) -> np.ndarray:
@@ -136,7 +135,7 @@ class ClipSource:
     """Grain source of whole clips for the tagger, class-balanced: item i is a pure function of (seed, i)."""
 
     def __init__(self, clips: Clips, *, seed: int, length: int, clip_samples: int, class_power: float) -> None:
-        """Args: clips; seed; length: items; clip_samples: cut at random or padded to it; class_power: of the sampler."""
+        """Args: clips; seed; length: items; clip_samples: cut or padded to it; class_power: of the sampler."""
         self._clips, self._seed, self._length, self._clip_samples = clips, seed, length, clip_samples
         self._pair_clips, labels = clips.label_pairs()
         self._sampler = BalancedSampler(labels, seed, class_power)
@@ -173,5 +172,3 @@ def batches(
     if workers:
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(dataset)
-
-

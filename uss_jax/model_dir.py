@@ -61,7 +61,13 @@ class Networks:
 
     @property
     def sample_rate_hz(self) -> int:
-        return int(self.config["tagger"].get("sample_rate_hz", 32_000))
+        """The rate of all audio that the model sees."""
+        return int(self.tagger.sample_rate_hz)
+
+    @property
+    def condition_size(self) -> int:
+        """Size of the separator's condition."""
+        return int(self.variables["separator"]["params"]["middle"]["norm1"]["film"]["kernel"].shape[0])
 
 
 def build(kinds: Mapping[str, type[nn.Module]], fields: Mapping[str, Any], **overrides: Any) -> Any:
@@ -124,7 +130,9 @@ def save(folder: Path, networks: Networks, card: str, *, half: bool = False, ove
     Raises:
       ValueError: the folder exists, and may not be replaced.
     """
-    parts = {part: networks.variables[part] for part in networks.variables if part != "sed" or networks.config.get("sed")}
+    parts = {
+        part: networks.variables[part] for part in networks.variables if part != "sed" or networks.config.get("sed")
+    }
     flat = {name: np.asarray(value) for name, value in traverse_util.flatten_dict(parts, sep="/").items()}
     if networks.class_conditions is not None:
         flat["class_conditions"] = np.asarray(networks.class_conditions)
@@ -177,7 +185,7 @@ def load(name_or_dir: str | Path) -> Networks:
         raise ValueError(f"{folder / 'config.json'}: does not describe a model ({error})") from error
     conditions = flat.pop("class_conditions", None)
     _check(folder, traverse_util.flatten_dict(expected, sep="/"), flat)
-    empty = {part: {} for part, tree in expected.items() if not tree}
+    empty: dict[str, Any] = {part: {} for part, tree in expected.items() if not tree}
     variables = empty | traverse_util.unflatten_dict(flat, sep="/")
     return dataclasses.replace(build_networks(config, variables), class_conditions=conditions)
 

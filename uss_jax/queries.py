@@ -14,8 +14,8 @@ CLIPS_OF_CLASS = 100  # at most so many sources make the mean condition of a cla
 def example_condition(inference: Inference, recordings: list[np.ndarray]) -> np.ndarray:
     """The query of example recordings, as in the reference.
 
-    Silence is removed, what remains is cut into segments, and the segments' conditions are averaged over each recording,
-    then over the recordings.
+    Silence is removed, what remains is cut into segments, and the segments' conditions are averaged over each
+    recording, then over the recordings.
 
     Args:
       inference: of a model with a separator.

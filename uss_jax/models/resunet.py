@@ -87,9 +87,8 @@ class ResUNet(nn.Module):
           The target's waveform, (batch, time).
         """
         if mixture.ndim != 2 or condition.ndim != 2 or mixture.shape[0] != condition.shape[0]:
-            raise ValueError(
-                f"expected a mixture (batch, time) and a condition (batch, size), got {mixture.shape}, {condition.shape}"
-            )
+            shapes = f"{mixture.shape} and {condition.shape}"
+            raise ValueError(f"expected a mixture (batch, time) and a condition (batch, size), got {shapes}")
         spectrum = signal.stft(mixture, self.window, self.hop)
         magnitude = signal.magnitude(spectrum)
         maps = self.mask_maps(magnitude, condition, train)

@@ -39,6 +39,7 @@ class Checkpoints:
         return restored["state"]
 
     def close(self) -> None:
+        """Waits for what is being written."""
         self._manager.close()
 
 

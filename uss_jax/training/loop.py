@@ -38,9 +38,7 @@ def train(config: Any, workdir: Path) -> Path:
     # Task: data, model, loss.
     task = make_task(config, items=config.steps * config.batch_size)
     local_batch = parallel.per_process(config.batch_size)
-    data = mixtures.batches(
-        task.source, local_batch, config.data.workers, jax.process_index(), jax.process_count()
-    )
+    data = mixtures.batches(task.source, local_batch, config.data.workers, jax.process_index(), jax.process_count())
 
     # Optimiser and state.
     schedule = make_schedule(config.optimiser, config.steps)

@@ -41,5 +41,6 @@ class MetricWriter:
             raise FloatingPointError(f"the loss is {scalars['loss']} at step {step}")
 
     def close(self) -> None:
+        """Closes the files."""
         self._file.close()
         self._board.close()

@@ -8,9 +8,9 @@ import optax
 
 
 class AmsgradState(NamedTuple):
-    """Step count, and first, second and greatest second moments."""
+    """Steps taken, and first, second and greatest second moments."""
 
-    count: jax.Array
+    steps: jax.Array
     mean: Any
     square: Any
     greatest: Any
@@ -28,16 +28,14 @@ def scale_by_amsgrad(beta1: float, beta2: float, eps: float) -> optax.GradientTr
 
     def update(grads: Any, state: AmsgradState, params: Any = None) -> tuple[Any, AmsgradState]:
         del params
-        count = state.count + 1
+        steps = state.steps + 1
         mean = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, grads)
         square = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g**2, state.square, grads)
         greatest = jax.tree.map(jnp.maximum, state.greatest, square)
-        correction1 = 1 - beta1 ** count.astype(jnp.float32)
-        correction2 = 1 - beta2 ** count.astype(jnp.float32)
-        updates = jax.tree.map(
-            lambda m, v: (m / correction1) / (jnp.sqrt(v / correction2) + eps), mean, greatest
-        )
-        return updates, AmsgradState(count, mean, square, greatest)
+        correction1 = 1 - beta1 ** steps.astype(jnp.float32)
+        correction2 = 1 - beta2 ** steps.astype(jnp.float32)
+        updates = jax.tree.map(lambda m, v: (m / correction1) / (jnp.sqrt(v / correction2) + eps), mean, greatest)
+        return updates, AmsgradState(steps, mean, square, greatest)
 
     return optax.GradientTransformation(init, update)
 

@@ -56,8 +56,7 @@ def make_step(loss_function: LossFunction, optimiser: optax.GradientTransformati
             "param_norm": optax.global_norm(params),
             "update_norm": optax.global_norm(updates),
         }
-        new = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
-        return new, metrics
+        return TrainState(state.step + 1, params, batch_stats, state.frozen, opt_state), metrics
 
     return step
 

@@ -132,5 +132,3 @@ def with_batch_axis(networks: Networks) -> Networks:
     """The same networks with BatchNorm statistics synchronised over the devices in training."""
     separator = networks.separator.clone(axis_name=AXIS) if networks.separator is not None else None
     return dataclasses.replace(networks, tagger=networks.tagger.clone(axis_name=AXIS), separator=separator)
-
-

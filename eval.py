@@ -1,0 +1,37 @@
+"""Evaluates a model: python eval.py --model=NAME_OR_DIR --benchmark=folder --data=DIR --out=R.json."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from uss_jax import evaluation, files, model_dir
+
+
+def main() -> None:
+    """Parses arguments, evaluates and writes the result; one sentence and exit status 1 where the input is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="bundled model or model directory")
+    parser.add_argument("--benchmark", required=True, choices=["folder", "tagging"])
+    parser.add_argument(
+        "--data", required=True, type=Path, help="dataset made by `uss-jax prepare`, with held-out clips"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="JSON file for the result")
+    parser.add_argument("--query", default="average", choices=["average", "oracle"], help="see README, default average")
+    parser.add_argument("--per-class", default=100, type=int, help="mixtures of each class, default 100")
+    parser.add_argument("--seed", default=0, type=int, help="of the choice of mixtures, default 0")
+    args = parser.parse_args()
+    try:
+        networks = model_dir.load(args.model)
+        if args.benchmark == "tagging":
+            result = evaluation.evaluate_tagging(networks, args.data)
+        else:
+            result = evaluation.evaluate_folder(networks, args.data, args.query, args.per_class, args.seed)
+        files.write_json(args.out, result)
+    except ValueError as error:
+        sys.exit(f"eval.py: {error}")
+    means = ", ".join(f"{metric} {value:.2f}" for metric, value in result["mean"].items())
+    sys.stdout.write(f"{result['benchmark']} ({result['query']} query), {result['n']} items: {means}\n")
+
+
+if __name__ == "__main__":
+    main()

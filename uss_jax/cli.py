@@ -1,0 +1,198 @@
+"""The command line `uss-jax`. Each command imports what it needs, so that --help is quick."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUBTYPES = ("FLOAT", "PCM_16", "PCM_24")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command. Returns 0, or 1 where the input was wrong; wrong usage exits with 2."""
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"uss-jax: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("uss-jax: interrupted\n")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="uss-jax", description="Finds the sounds in a recording, and separates them.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run)
+        return command
+
+    command = add("separate", separate, "separate the sounds of recordings")
+    command.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
+    command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
+    wanted = command.add_mutually_exclusive_group()
+    wanted.add_argument("--levels", nargs="+", type=int, default=[], help="ontology levels; default 1 2 3")
+    wanted.add_argument("--classes", nargs="+", default=[], help="AudioSet names, indices or mids, a stem each")
+    wanted.add_argument("--query", nargs="+", type=Path, default=[], help="example recordings of what is wanted")
+    wanted.add_argument("--embedding", type=Path, metavar="F.npy", help="a query made by `uss-jax embed`")
+    command.add_argument("--together", action="store_true", help="one stem of all --classes")
+    command.add_argument("--paper", action="store_true", help="the reference's inference: hard cuts, mono 32 kHz")
+    command.add_argument("--out", type=Path, default=Path("separated"), metavar="DIR", help="default ./separated")
+    command.add_argument("--overwrite", action="store_true", help="replace results of the same name")
+    command.add_argument("--subtype", choices=SUBTYPES, default="FLOAT", help="of the WAV files, default FLOAT")
+
+    command = add("tag", tag, "tell which sounds are active when")
+    command.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
+    command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = add("embed", embed, "write the query of example recordings")
+    command.add_argument("audio", nargs="+", type=Path, metavar="AUDIO_OR_DIR")
+    command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
+    command.add_argument("--out", type=Path, required=True, metavar="F.npy")
+
+    add("models", models, "list the bundled models")
+
+    command = add("prepare", prepare, "store weakly labelled recordings as a dataset")
+    command.add_argument("name", help="of the dataset, lower-case")
+    command.add_argument("--audio", nargs="+", type=Path, required=True, metavar="DIR", help="folders of recordings")
+    command.add_argument("--labels", nargs="+", type=Path, required=True, metavar="CSV", help="a table for each folder")
+    command.add_argument(
+        "--meta", nargs="+", type=Path, default=[], metavar="CSV", help="tables with --held-out's column"
+    )
+    command.add_argument("--held-out", metavar="COLUMN=VALUE", help="rows that go to the split `validation`, as fold=4")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    command = add("anchors", anchors, "mine the anchors of a dataset")
+    command.add_argument("dataset", type=Path)
+    command.add_argument("--model", required=True, metavar="NAME_OR_DIR")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    return parser
+
+
+def separate(args: argparse.Namespace) -> None:
+    """Writes `OUT/<audio stem>/` for each recording."""
+    from uss_jax import results
+
+    if args.together and not args.classes:
+        raise ValueError("--together goes with --classes")
+    folders = results.folders(args.audio, args.out, args.overwrite)
+
+    import numpy as np
+
+    from uss_jax import audio, audioset, files, separation
+
+    for query in args.classes:
+        audioset.find_class(query)
+    model = separation.Model.load(args.model)
+    embedding = None
+    if args.embedding:
+        embedding = _read_embedding(args.embedding)
+    elif args.query:
+        embedding = _embedding(model, args.query)
+    for path, folder in zip(args.audio, folders, strict=True):
+        samples, sample_rate_hz = audio.read(path)
+        separated = model.separate(
+            samples,
+            sample_rate_hz,
+            levels=args.levels,
+            classes=args.classes,
+            together=args.together,
+            embedding=None if embedding is None else np.asarray(embedding),
+            paper=args.paper,
+        )
+        with files.new_folder(folder, args.overwrite) as temporary:
+            results.write(temporary, path, separated, args.subtype)
+        sys.stdout.write(results.table(path, separated.timeline))
+        sys.stdout.write(f"{len(separated.stems)} stems and residual.wav in {folder}\n")
+
+
+def tag(args: argparse.Namespace) -> None:
+    """Prints what is active when."""
+    from uss_jax import audio, results, separation
+
+    model = separation.Model.load(args.model)
+    found = {}
+    for path in args.audio:
+        found[str(path)] = model.tag(*audio.read(path))
+        if not args.json:
+            sys.stdout.write(results.table(path, found[str(path)]))
+    if args.json:
+        content = {path: [dataclasses.asdict(event) for event in events] for path, events in found.items()}
+        sys.stdout.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def embed(args: argparse.Namespace) -> None:
+    """Writes the averaged query of example recordings."""
+    import numpy as np
+
+    from uss_jax import files, separation
+
+    embedding = _embedding(separation.Model.load(args.model), args.audio)
+    files.make_folder(args.out.parent)
+    temporary = args.out.with_name(args.out.name + ".part")
+    with temporary.open("wb") as file:
+        np.save(file, embedding, allow_pickle=False)
+    temporary.replace(args.out)
+    sys.stdout.write(f"an embedding of {len(embedding)} numbers in {args.out}\n")
+
+
+def _embedding(model: Any, paths: list[Path]) -> "np.ndarray":
+    from uss_jax import audio
+
+    rate = model.networks.sample_rate_hz
+    recordings = [audio.read_mono(file, rate) for path in paths for file in audio.find_files(path)]
+    return model.embed(recordings, rate)
+
+
+def _read_embedding(path: Path) -> "np.ndarray":
+    import numpy as np
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not an embedding written by `uss-jax embed`") from error
+
+
+def models(args: argparse.Namespace) -> None:
+    """Prints each bundled model's card."""
+    from uss_jax import model_dir
+
+    for name, folder in model_dir.bundled().items():
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        sys.stdout.write(f"== {name} ({folder})\n{card}\n")
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Stores a dataset."""
+    from uss_jax import dataset
+
+    splits = dataset.collect(args.audio, args.labels, args.meta, args.held_out)
+    folder, skipped = dataset.prepare(args.name, splits, args.out)
+    counts = ", ".join(f"{split} {len(dataset.Clips(folder, split))}" for split in splits)
+    sys.stdout.write(f"clips: {counts}; left out: {len(skipped)}; dataset in {folder}\n")
+
+
+def anchors(args: argparse.Namespace) -> None:
+    """Mines the anchors of the split `train`."""
+    from uss_jax import mining, model_dir
+
+    for path in mining.mine_dataset(args.dataset, model_dir.load(args.model), args.out):
+        sys.stdout.write(f"anchors in {path}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

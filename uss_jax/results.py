@@ -1,0 +1,71 @@
+"""What `uss-jax separate` leaves behind for a recording: stems, residual and timeline."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uss_jax.separation import Event, Separation
+
+LONGEST_NAME = 100  # characters of a stem's file name
+
+
+def folders(paths: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
+    """The result folder of each recording, checked before any work begins.
+
+    Raises:
+      ValueError: a recording is missing, two have one name, or a folder exists and may not be replaced.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: no such file")
+        folder = out / path.stem
+        if folder in found:
+            raise ValueError(f"{found[folder]} and {path} would both be written to {folder}")
+        if folder.exists() and not overwrite:
+            raise ValueError(f"{folder}: exists already; choose another --out or allow overwriting (--overwrite)")
+        found[folder] = path
+    return list(found)
+
+
+def file_name(name: str) -> str:
+    """A name that is safe as a file name on every system."""
+    safe = re.sub(r"[^\w ,.+'()-]", "_", name)[:LONGEST_NAME].strip(" .")
+    return safe or "stem"
+
+
+def write(folder: Path, source: Path, separation: "Separation", subtype: str) -> None:
+    """Writes stems (in a folder per level where separated by level), `residual.wav` and `timeline.json`."""
+    from uss_jax import audio, files
+
+    listed = []
+    for stem in separation.stems.values():
+        inside = f"level{stem.level}/" if stem.level else ""
+        path = folder / f"{inside}{file_name(stem.name)}.wav"
+        files.make_folder(path.parent)
+        audio.write(path, stem.audio, separation.sample_rate_hz, subtype)
+        listed.append({"name": stem.name, "level": stem.level, "mid": stem.mid, "file": str(path.relative_to(folder))})
+    audio.write(folder / "residual.wav", separation.residual, separation.sample_rate_hz, subtype)
+    files.write_json(
+        folder / "timeline.json",
+        {
+            "audio": source.name,
+            "sample_rate_hz": separation.sample_rate_hz,
+            "seconds": len(separation.residual) / separation.sample_rate_hz,
+            "stems": listed,
+            "events": [dataclasses.asdict(event) for event in separation.timeline],
+        },
+    )
+
+
+def table(source: Path, events: Sequence["Event"]) -> str:
+    """Events as lines of text."""
+    lines = [f"{source}" + ("" if events else ": nothing is recognised")]
+    for event in events:
+        indent = "  " * (event.level or 1)
+        name = f"{indent}{event.name}"
+        lines.append(f"{name:<44} {event.onset_s:7.2f} – {event.offset_s:7.2f} s   {event.peak_probability:.2f}")
+    return "\n".join(lines) + "\n"

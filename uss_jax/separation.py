@@ -1,0 +1,265 @@
+"""A model in use: tags recordings, and separates their sounds."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uss_jax import audio, audioset, blocks, model_dir, queries, targets
+from uss_jax.inference import Inference
+from uss_jax.targets import Target
+
+THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
+OVERLAP_SECONDS = 0.5  # of neighbouring blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A stretch in which a sound is active; times in seconds."""
+
+    name: str
+    mid: str | None
+    level: int | None
+    onset_s: float
+    offset_s: float
+    mean_probability: float
+    peak_probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Stem:
+    """One separated sound.
+
+    Attributes:
+      name: of the class, node or query.
+      audio: float32, shape and rate of the input.
+      level: ontology level, or None where it was not asked for by level.
+      mid: machine id, or None for a query.
+    """
+
+    name: str
+    audio: np.ndarray
+    level: int | None
+    mid: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Separation:
+    """The sounds of a recording.
+
+    Attributes:
+      stems: by name, in the order asked for, coarse levels first.
+      residual: the input minus the stems of the finest level.
+      timeline: when which sound is active, in the order of the stems.
+      sample_rate_hz: of all audio.
+    """
+
+    stems: dict[str, Stem]
+    residual: np.ndarray
+    timeline: list[Event]
+    sample_rate_hz: int
+
+
+class Model:
+    """A trained model, ready to use."""
+
+    def __init__(self, networks: model_dir.Networks) -> None:
+        self.networks = networks
+        self._inference = Inference(networks)
+
+    @classmethod
+    def load(cls, name_or_dir: str | Path) -> "Model":
+        """See `uss_jax.load`."""
+        return cls(model_dir.load(name_or_dir))
+
+    def tag(self, samples: np.ndarray, sample_rate_hz: int, levels: Sequence[int] = (1, 2, 3)) -> list[Event]:
+        """Active classes and ontology nodes over time, without separation.
+
+        Args:
+          samples: (time,) or (time, channels).
+          sample_rate_hz: its rate.
+          levels: of the nodes; classes are always listed, with level None.
+
+        Returns:
+          Nodes, coarse to fine, then classes.
+
+        Raises:
+          ValueError: the audio or a level is wrong.
+        """
+        mono = self._to_model(_checked(samples, sample_rate_hz), sample_rate_hz)
+        probabilities = self._inference.probabilities(self._split(mono, OVERLAP_SECONDS))
+        classes = [Target(sound.name, (sound.index,), mid=sound.mid) for sound in audioset.classes()]
+        wanted = (targets.of_levels(levels) if levels else []) + classes
+        return self._timeline(wanted, probabilities, len(mono), OVERLAP_SECONDS)
+
+    def embed(self, recordings: Sequence[np.ndarray], sample_rate_hz: int) -> np.ndarray:
+        """The query of example recordings, each (time,) or (time, channels): (condition,).
+
+        Raises:
+          ValueError: the model does not separate, or all recordings are silent.
+        """
+        self._need_separator()
+        examples = [self._to_model(_checked(recording, sample_rate_hz), sample_rate_hz) for recording in recordings]
+        return queries.example_condition(self._inference, examples)
+
+    def separate(
+        self,
+        samples: np.ndarray,
+        sample_rate_hz: int,
+        *,
+        levels: Sequence[int] = (),
+        classes: Sequence[str | int] = (),
+        together: bool = False,
+        query: Sequence[np.ndarray] = (),
+        embedding: np.ndarray | None = None,
+        paper: bool = False,
+    ) -> Separation:
+        """Separates by ontology level (1, 2 and 3 unless something is asked for), by class, or by example.
+
+        Args:
+          samples: (time,) or (time, channels).
+          sample_rate_hz: its rate.
+          levels: a stem for every active node of these ontology levels.
+          classes: a stem for each of these class names, indices or machine ids; silence where it is never active.
+          together: one stem of all the classes.
+          query: example recordings of what is wanted, each (time,) or (time, channels), at the same rate.
+          embedding: (condition,), a query from `embed`.
+          paper: the reference's inference: mono, at the model's rate, hard cuts, the tagger's own probabilities as the
+            query.
+
+        Returns:
+          Stems and residual in the input's shape and rate (paper: mono at the model's rate).
+
+        Raises:
+          ValueError: the model does not separate, or the audio or what is asked for is wrong.
+        """
+        self._need_separator()
+        if sum(map(bool, (len(levels), len(classes), len(query), embedding is not None))) > 1:
+            raise ValueError("ask for one of: levels, classes, query, embedding")
+        samples = _checked(samples, sample_rate_hz)
+        if paper:
+            samples = self._to_model(samples, sample_rate_hz)
+            sample_rate_hz = self.networks.sample_rate_hz
+        if len(query):
+            embedding = self.embed(query, sample_rate_hz)
+        if embedding is not None:
+            wanted = [Target("query", condition=self._checked_condition(embedding))]
+        elif len(classes):
+            wanted = targets.of_classes(classes, together)
+        else:
+            wanted = targets.of_levels(levels or (1, 2, 3))
+        return self._separate(samples, sample_rate_hz, wanted, paper)
+
+    def _separate(self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target], paper: bool) -> Separation:
+        overlap_seconds = 0.0 if paper else OVERLAP_SECONDS
+        channels = [audio.resample(x, sample_rate_hz, self.networks.sample_rate_hz) for x in np.atleast_2d(samples.T)]
+        mono = np.mean(channels, axis=0)
+        mono_blocks = self._split(mono, overlap_seconds)
+        probabilities = self._inference.probabilities(mono_blocks)
+
+        # Every active (target, block) pair, in one list: full batches of one shape, whatever is asked for.
+        active = [targets.activity(target, probabilities) >= THRESHOLD for target in wanted]
+        wanted, active = _drop_inactive(wanted, active)
+        pairs = [(i, block) for i in range(len(wanted)) for block in np.flatnonzero(active[i])]
+        separated = np.zeros((len(wanted), len(channels), *mono_blocks.shape), np.float32)
+        if pairs:
+            conditions = self._conditions(wanted, probabilities, paper)
+            rows = np.stack([conditions[i][block] for i, block in pairs])
+            for channel, channel_samples in enumerate(channels):
+                channel_blocks = self._split(channel_samples, overlap_seconds)
+                results = self._inference.separate(channel_blocks[[block for _, block in pairs]], rows)
+                for (i, block), result in zip(pairs, results, strict=True):
+                    separated[i, channel, block] = result
+
+        overlap = round(overlap_seconds * self.networks.sample_rate_hz)
+        stems = {}
+        for target, of_target in zip(wanted, separated, strict=True):
+            joined = np.stack([blocks.join(x, overlap, len(mono)) for x in of_target], axis=-1)
+            joined = audio.fit_length(
+                audio.resample(joined, self.networks.sample_rate_hz, sample_rate_hz), len(samples)
+            )
+            stems[target.name] = Stem(target.name, joined.reshape(samples.shape), target.level, target.mid)
+        finest = max((target.level or 0 for target in wanted), default=0)
+        total = sum((stem.audio for stem in stems.values() if (stem.level or 0) == finest), np.zeros_like(samples))
+        timeline = self._timeline(wanted, probabilities, len(mono), overlap_seconds)
+        return Separation(stems, samples - total, timeline, sample_rate_hz)
+
+    def _conditions(self, wanted: list[Target], probabilities: np.ndarray, paper: bool) -> list[np.ndarray]:
+        """The condition of each target in each block: per target (blocks, condition)."""
+        known = self.networks.config["classes"]
+        means = self.networks.class_conditions
+        found = []
+        for target in wanted:
+            if target.condition is not None:
+                found.append(np.broadcast_to(target.condition, (len(probabilities), len(target.condition))))
+            elif means is not None and not paper and set(known) & set(target.class_indices):
+                found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
+            elif self.networks.config["query"]["kind"] == "soft":
+                masked = targets.masked_probabilities(target, probabilities)
+                found.append(self._inference.conditions_of_probabilities(masked))
+            else:
+                raise ValueError(f"{target.name}: this model has a latent query and does not know this sound's")
+        return found
+
+    def _timeline(
+        self, wanted: list[Target], probabilities: np.ndarray, samples: int, overlap_seconds: float
+    ) -> list[Event]:
+        rate = self.networks.sample_rate_hz
+        overlap = round(overlap_seconds * rate)
+        events = []
+        for target in wanted:
+            level = targets.activity(target, probabilities)
+            for first, last, onset, offset in blocks.spans(
+                level >= THRESHOLD, self.networks.segment_samples, overlap, samples
+            ):
+                run = level[first:last]
+                events.append(
+                    Event(
+                        name=target.name,
+                        mid=target.mid,
+                        level=target.level,
+                        onset_s=onset / rate,
+                        offset_s=offset / rate,
+                        mean_probability=float(run.mean()),
+                        peak_probability=float(run.max()),
+                    )
+                )
+        return events
+
+    def _split(self, samples: np.ndarray, overlap_seconds: float) -> np.ndarray:
+        overlap = round(overlap_seconds * self.networks.sample_rate_hz)
+        return blocks.split(samples, self.networks.segment_samples, overlap)
+
+    def _to_model(self, samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+        return audio.resample(audio.to_mono(samples), sample_rate_hz, self.networks.sample_rate_hz)
+
+    def _need_separator(self) -> None:
+        if self.networks.separator is None:
+            raise ValueError(f"the model {self.networks.config['name']!r} tags and does not separate")
+
+    def _checked_condition(self, embedding: Any) -> np.ndarray:
+        size = self.networks.condition_size
+        embedding = np.asarray(embedding, np.float32)
+        if embedding.shape != (size,) or not np.isfinite(embedding).all():
+            raise ValueError(f"an embedding of shape {embedding.shape}: expected ({size},), all finite")
+        return embedding
+
+
+def _checked(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """The audio as float32; raises ValueError where it is empty, not finite, or of another shape."""
+    samples = np.asarray(samples, np.float32)
+    if samples.ndim not in (1, 2) or samples.size == 0:
+        raise ValueError(f"audio of shape {samples.shape}: expected (time,) or (time, channels), not empty")
+    if not np.isfinite(samples).all():
+        raise ValueError("the audio holds samples that are NaN or infinite")
+    if sample_rate_hz <= 0:
+        raise ValueError(f"a sample rate of {sample_rate_hz} Hz")
+    return samples
+
+
+def _drop_inactive(wanted: list[Target], active: list[np.ndarray]) -> tuple[list[Target], list[np.ndarray]]:
+    """Leaves out the targets that are wanted only where active, and never are."""
+    kept = [i for i, target in enumerate(wanted) if target.always or active[i].any()]
+    return [wanted[i] for i in kept], [active[i] for i in kept]

@@ -1,0 +1,101 @@
+"""What to separate: ontology nodes, classes or queries, and the condition of each in every block."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from uss_jax import audioset
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One stem that is asked for.
+
+    Attributes:
+      name: of the stem.
+      class_indices: the classes that it covers; empty for a query by example.
+      level: ontology level, or None where it was not asked for by level.
+      mid: machine id of the node or class, or None.
+      condition: (condition,), a fixed query that is the same in every block; None to ask the tagger block by block.
+      always: the stem is wanted where the sound is never active, too.
+    """
+
+    name: str
+    class_indices: tuple[int, ...] = ()
+    level: int | None = None
+    mid: str | None = None
+    condition: np.ndarray | None = None
+    always: bool = True
+
+
+def of_levels(levels: Sequence[int]) -> list[Target]:
+    """Every node of the levels, coarse to fine, wanted where active.
+
+    Raises:
+      ValueError: there is no such level.
+    """
+    deepest = audioset.deepest_level()
+    wrong = [level for level in levels if level not in range(1, deepest + 1)]
+    if wrong or not levels:
+        raise ValueError(f"level {wrong[0] if wrong else None}: ontology levels run from 1 to {deepest}")
+    return [
+        Target(node.name, node.class_indices, level, node.mid, always=False)
+        for level in sorted(set(levels))
+        for node in audioset.nodes_at(level)
+    ]
+
+
+def of_classes(classes: Sequence[str | int], together: bool = False) -> list[Target]:
+    """A target for each class, or one for all of them together.
+
+    Raises:
+      ValueError: a class is unknown, or none is given.
+    """
+    found = list(dict.fromkeys(audioset.find_class(query) for query in classes))
+    if not found:
+        raise ValueError("no classes are asked for")
+    if together:
+        return [Target(" + ".join(sound.name for sound in found), tuple(sound.index for sound in found))]
+    return [Target(sound.name, (sound.index,), mid=sound.mid) for sound in found]
+
+
+def activity(target: Target, probabilities: np.ndarray) -> np.ndarray:
+    """The largest probability among the target's classes: (blocks, classes) → (blocks,); 1 for a fixed query."""
+    if not target.class_indices:
+        return np.ones(len(probabilities), np.float32)
+    return probabilities[:, list(target.class_indices)].max(axis=1)
+
+
+def masked_probabilities(target: Target, probabilities: np.ndarray) -> np.ndarray:
+    """The soft query of the reference: the block's probabilities with all other classes set to 0; (blocks, classes)."""
+    masked = np.zeros_like(probabilities)
+    columns = list(target.class_indices)
+    masked[:, columns] = probabilities[:, columns]
+    return masked
+
+
+def class_mixture(
+    target: Target, probabilities: np.ndarray, classes: Sequence[int], conditions: np.ndarray, threshold: float
+) -> np.ndarray:
+    """The mean conditions of the target's active classes, weighted by how active each is.
+
+    What the tagger hears in a mixture is blurred by the other sounds; what it heard in the training anchors of the
+    class is not. Where none of the known classes is active, the most probable known one stands for the target.
+
+    Args:
+      target: with `class_indices` of which at least one is in `classes`.
+      probabilities: (blocks, all classes).
+      classes: (known classes,), indices.
+      conditions: (known classes, condition), the mean condition of each.
+      threshold: least probability of an active class.
+
+    Returns:
+      (blocks, condition).
+    """
+    rows = [row for row, index in enumerate(classes) if index in target.class_indices]
+    known = probabilities[:, [classes[row] for row in rows]]
+    weight = np.where(known >= threshold, known, 0.0)
+    weight = np.where(known == known.max(axis=1, keepdims=True), np.maximum(weight, 1e-6), weight)
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    return (weight @ conditions[rows]).astype(np.float32)
