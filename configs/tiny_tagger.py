@@ -11,10 +11,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = "tagger"
     config.name = "tiny_tagger"
     config.seed = 0
-    config.steps = 1600
+    config.steps = 2500
     config.batch_size = 16  # over all devices of all hosts
     config.log_every = 50  # steps
-    config.checkpoint_every = 400  # steps
+    config.checkpoint_every = 500  # steps
     config.checkpoints_kept = 2
     config.half_weights = False  # store the model's weights as 16-bit floats
     config.segment_seconds = 2.0  # of anchors
@@ -22,9 +22,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.dataset = ""  # folder made by `uss-jax prepare`
     data.split = "train"
-    data.clip_seconds = 5.0  # clips are cut or padded to this length
+    data.clip_seconds = 2.0  # clips are cut or padded to this length
+    data.loudest = True  # cut around the loudest part of a clip; otherwise anywhere
+    data.gain_range_db = 6.0  # a clip is up to this much louder or softer
+    data.speed_range = 1.1  # it is played up to this factor faster or slower
     data.class_power = 0.5  # 0: every class equally often; 1: as often as it is in the data
-    data.mixup_alpha = 1.0  # of the Beta distribution; 0 for no mixup
+    data.mixup_alpha = 5.0  # of the Beta distribution of mixing weights
+    data.mixup_share = 0.5  # share of clips that are mixed with another
     data.mixup_union = True  # a mixture has all labels of both clips, rather than weighted ones
     data.workers = 0  # reading processes; 0 reads in threads
 
@@ -37,8 +41,8 @@ def get_config() -> ml_collections.ConfigDict:
     tagger.patch = (4, 4)  # frames × mel bands folded into channels
     tagger.widths = (64, 128, 256)
     tagger.embedding_size = 256
-    tagger.block_dropout = 0.1
-    tagger.head_dropout = 0.3
+    tagger.block_dropout = 0.0
+    tagger.head_dropout = 0.2
     tagger.prior = 0.01  # initial probability of every class
 
     config.optimiser = optimiser = ml_collections.ConfigDict()

@@ -38,22 +38,27 @@ def spec_augment(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def mixup(
-    key: jax.Array, audio: jax.Array, labels: jax.Array, alpha: float, union: bool
+    key: jax.Array, audio: jax.Array, labels: jax.Array, alpha: float, share: float, union: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes every example with the next of the batch.
+    """Mixes examples with the next of the batch.
 
     Args:
       key: random key.
       audio: (batch, time).
       labels: (batch, classes).
       alpha: of the Beta distribution from which each weight w is drawn.
+      share: of the examples that are mixed; the others stay as they are.
       union: the mixture carries all labels of both. Otherwise w and 1 − w of them, as in PANNs. A tagger that has to
         hear every sound of a mixture learns from the union.
 
     Returns:
       Mixed audio and labels.
     """
-    weight = jax.random.beta(key, alpha, alpha, (audio.shape[0], 1))
+    weight_key, choice_key = jax.random.split(key)
+    weight = jax.random.beta(weight_key, alpha, alpha, (audio.shape[0], 1))
+    weight = jnp.where(jax.random.uniform(choice_key, weight.shape) < share, weight, 1.0)
     mixed = weight * audio + (1 - weight) * jnp.roll(audio, -1, axis=0)
     others = jnp.roll(labels, -1, axis=0)
-    return mixed, jnp.maximum(labels, others) if union else weight * labels + (1 - weight) * others
+    if union:
+        return mixed, jnp.where(weight < 1.0, jnp.maximum(labels, others), labels)
+    return mixed, weight * labels + (1 - weight) * others

@@ -132,11 +132,34 @@ class MixtureSource:
 
 
 class ClipSource:
-    """Grain source of whole clips for the tagger, class-balanced: item i is a pure function of (seed, i)."""
+    """Grain source of labelled clips for the tagger, class-balanced: item i is a pure function of (seed, i)."""
 
-    def __init__(self, clips: Clips, *, seed: int, length: int, clip_samples: int, class_power: float) -> None:
-        """Args: clips; seed; length: items; clip_samples: cut or padded to it; class_power: of the sampler."""
+    def __init__(
+        self,
+        clips: Clips,
+        *,
+        seed: int,
+        length: int,
+        clip_samples: int,
+        class_power: float,
+        loudest: bool,
+        gain_range_db: float,
+        speed_range: float,
+    ) -> None:
+        """Says what to read.
+
+        Args:
+          clips: where the audio is.
+          seed: of every random choice.
+          length: how many items there are.
+          clip_samples: samples of an item; longer clips are cut, shorter ones padded with zeros.
+          class_power: see `BalancedSampler`.
+          loudest: cut around the loudest part, where a weak label most likely holds, and not anywhere.
+          gain_range_db: an item is this much louder or softer at most.
+          speed_range: it is played up to this factor faster or slower.
+        """
         self._clips, self._seed, self._length, self._clip_samples = clips, seed, length, clip_samples
+        self._loudest, self._gain_range_db, self._speed_range = loudest, gain_range_db, speed_range
         self._pair_clips, labels = clips.label_pairs()
         self._sampler = BalancedSampler(labels, seed, class_power)
 
@@ -146,13 +169,21 @@ class ClipSource:
     def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:
         """An item: `audio` (time,) and `labels` (classes,)."""
         index = int(record_key)
+        random = np.random.default_rng((self._seed, 0, index))
         clip = int(self._pair_clips[self._sampler[index]])
         samples = self._clips.audio(clip)
-        room = len(samples) - self._clip_samples
-        start = int(np.random.default_rng((self._seed, 0, index)).integers(0, max(room, 0) + 1))
+        length = int(self._clip_samples * self._speed_range ** random.uniform(-1, 1))
+        room = max(0, len(samples) - length)
+        if self._loudest:
+            start = audio.loudest_start(samples, length, step=SAMPLE_RATE_HZ // 10)
+            start += int(random.integers(-length // 4, length // 4 + 1))
+        else:
+            start = int(random.integers(0, room + 1))
+        piece = audio.fit_length(samples[min(max(start, 0), room) :], length)
+        gain = np.float32(10 ** (random.uniform(-self._gain_range_db, self._gain_range_db) / 20))
         labels = np.zeros(audioset.CLASS_COUNT, np.float32)
         labels[self._clips.labels(clip)] = 1.0
-        return {"audio": audio.fit_length(samples[start:], self._clip_samples), "labels": labels}
+        return {"audio": change_speed(piece, self._clip_samples) * gain, "labels": labels}
 
 
 def batches(

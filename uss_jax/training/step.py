@@ -61,7 +61,7 @@ def make_step(loss_function: LossFunction, optimiser: optax.GradientTransformati
     return step
 
 
-def tagger_loss(networks: Networks, mixup_alpha: float, mixup_union: bool) -> LossFunction:
+def tagger_loss(networks: Networks, mixup_alpha: float, mixup_share: float, mixup_union: bool) -> LossFunction:
     """Binary cross-entropy of clipwise probabilities against weak labels, on mixed-up clips."""
 
     def loss(
@@ -70,8 +70,7 @@ def tagger_loss(networks: Networks, mixup_alpha: float, mixup_union: bool) -> Lo
         del frozen
         audio, labels = batch["audio"], batch["labels"]
         mixup_key, augment_key, dropout_key = jax.random.split(key, 3)
-        if mixup_alpha:
-            audio, labels = augment.mixup(mixup_key, audio, labels, mixup_alpha, mixup_union)
+        audio, labels = augment.mixup(mixup_key, audio, labels, mixup_alpha, mixup_share, mixup_union)
         tags, updated = networks.tagger.apply(
             {"params": params, "batch_stats": batch_stats},
             audio,

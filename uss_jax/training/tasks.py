@@ -66,6 +66,9 @@ def tagger_task(config: Any, items: int) -> Task:
         length=items,
         clip_samples=round(config.data.clip_seconds * SAMPLE_RATE_HZ),
         class_power=config.data.class_power,
+        loudest=config.data.loudest,
+        gain_range_db=config.data.gain_range_db,
+        speed_range=config.data.speed_range,
     )
 
     def export(state: TrainState) -> Networks:
@@ -74,7 +77,7 @@ def tagger_task(config: Any, items: int) -> Task:
 
     return Task(
         source=source,
-        loss=tagger_loss(networks, config.data.mixup_alpha, config.data.mixup_union),
+        loss=tagger_loss(networks, config.data.mixup_alpha, config.data.mixup_share, config.data.mixup_union),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         frozen={},
