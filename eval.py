@@ -4,14 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from uss_jax import evaluation, files, model_dir
+from uss_jax import evaluation, files, model_dir, scenes
 
 
 def main() -> None:
     """Parses arguments, evaluates and writes the result; one sentence and exit status 1 where the input is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="bundled model or model directory")
-    parser.add_argument("--benchmark", required=True, choices=["folder", "tagging"])
+    parser.add_argument("--benchmark", required=True, choices=["folder", "scenes", "tagging"])
     parser.add_argument(
         "--data", required=True, type=Path, help="dataset made by `uss-jax prepare`, with held-out clips"
     )
@@ -24,6 +24,8 @@ def main() -> None:
         networks = model_dir.load(args.model)
         if args.benchmark == "tagging":
             result = evaluation.evaluate_tagging(networks, args.data)
+        elif args.benchmark == "scenes":
+            result = scenes.evaluate_scenes(networks, args.data)
         else:
             result = evaluation.evaluate_folder(networks, args.data, args.query, args.per_class, args.seed)
         files.write_json(args.out, result)

@@ -1,0 +1,111 @@
+"""Model directories: what is written comes back, and what does not fit is refused."""
+
+import json
+import pickle
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from test_training import SMALL
+
+from uss_jax import model_dir
+
+
+@pytest.fixture
+def networks() -> model_dir.Networks:
+    built = model_dir.build_networks(SMALL, {})
+    return model_dir.build_networks(SMALL, model_dir.initial_variables(built, jax.random.key(0)))
+
+
+@pytest.fixture
+def folder(networks, tmp_path):
+    model_dir.save(tmp_path / "model", networks, "# card")
+    return tmp_path / "model"
+
+
+def test_weights_come_back_to_the_bit(networks, folder):
+    loaded = model_dir.load(folder)
+    for part in ("tagger", "separator"):
+        jax.tree.map(np.testing.assert_array_equal, networks.variables[part], loaded.variables[part])
+    assert loaded.config == networks.config
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+
+
+def test_half_precision_keeps_three_digits(networks, tmp_path):
+    model_dir.save(tmp_path / "half", networks, "", half=True)
+    loaded = model_dir.load(tmp_path / "half")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        networks.variables["separator"],
+        loaded.variables["separator"],
+    )
+
+
+def test_a_saved_model_is_not_replaced_unless_asked(networks, folder):
+    with pytest.raises(ValueError, match="exists already"):
+        model_dir.save(folder, networks, "")
+    model_dir.save(folder, networks, "new", overwrite=True)
+    assert (folder / "README.md").read_text() == "new"
+
+
+def change_weights(folder, change) -> None:
+    path = folder / "weights.safetensors"
+    weights = safetensors.numpy.load_file(path)
+    change(weights)
+    safetensors.numpy.save_file(weights, path)
+
+
+def test_missing_extra_and_misshapen_tensors_are_all_named_at_once(folder):
+    def change(weights):
+        weights["separator/params/extra"] = np.zeros(3, np.float32)
+        del weights["separator/params/pre_conv/bias"]
+        weights["tagger/params/fc1/bias"] = np.zeros(5, np.float32)
+
+    change_weights(folder, change)
+    with pytest.raises(ValueError, match="weights.safetensors") as error:
+        model_dir.load(folder)
+    for part in ("pre_conv/bias is missing", "params/extra is not part", "fc1/bias has shape (5,)"):
+        assert part in str(error.value)
+
+
+def test_a_truncated_weight_file_is_named(folder):
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="weights.safetensors"):
+        model_dir.load(folder)
+
+
+def test_a_pickle_in_place_of_weights_is_refused_and_not_run(folder, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "made"), "w"))
+
+    (folder / "weights.safetensors").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(ValueError, match="weights.safetensors"):
+        model_dir.load(folder)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(format="other"), "format"),
+        (lambda c: c.pop("tagger"), "tagger"),
+        (lambda c: c["tagger"].update(kind="os.system"), "kind 'os.system'"),
+        (lambda c: c["separator"].update(depth=3), "no field 'depth'"),
+        (lambda c: c["separator"].update(widths="wide"), "config.json"),
+    ],
+)
+def test_a_wrong_configuration_is_named(folder, change, says):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=says) as error:
+        model_dir.load(folder)
+    assert "config.json" in str(error.value)
+
+
+def test_an_unknown_model_is_told_the_bundled_ones():
+    with pytest.raises(ValueError, match="neither a bundled model"):
+        model_dir.load("no such model")
