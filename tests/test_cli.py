@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 
-
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "yard.flac"
 

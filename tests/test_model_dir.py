@@ -63,7 +63,7 @@ def test_missing_extra_and_misshapen_tensors_are_all_named_at_once(folder):
         weights["tagger/params/fc1/bias"] = np.zeros(5, np.float32)
 
     change_weights(folder, change)
-    with pytest.raises(ValueError, match="weights.safetensors") as error:
+    with pytest.raises(ValueError, match=r"weights\.safetensors") as error:
         model_dir.load(folder)
     for part in ("pre_conv/bias is missing", "params/extra is not part", "fc1/bias has shape (5,)"):
         assert part in str(error.value)
@@ -72,7 +72,7 @@ def test_missing_extra_and_misshapen_tensors_are_all_named_at_once(folder):
 def test_a_truncated_weight_file_is_named(folder):
     path = folder / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="weights.safetensors"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors"):
         model_dir.load(folder)
 
 
@@ -82,7 +82,7 @@ def test_a_pickle_in_place_of_weights_is_refused_and_not_run(folder, tmp_path):
             return (open, (str(tmp_path / "made"), "w"))
 
     (folder / "weights.safetensors").write_bytes(pickle.dumps(Hostile()))
-    with pytest.raises(ValueError, match="weights.safetensors"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors"):
         model_dir.load(folder)
     assert not (tmp_path / "made").exists()
 

@@ -34,11 +34,15 @@ def parameter_count(module: nn.Module, *shapes: tuple[int, ...]) -> int:
 
 def initialised(module: nn.Module, *inputs: Any) -> Any:
     """A module's variables, with all parameters at random: zero biases would hide what they do."""
-    variables = module.init(jax.random.key(0), *inputs)
-    leaves, structure = jax.tree.flatten(variables["params"])
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [x + 0.1 * jax.random.normal(key, x.shape) for key, x in zip(keys, leaves, strict=True)]
-    return {**variables, "params": jax.tree.unflatten(structure, leaves)}
+    variables = jax.jit(module.init)(jax.random.key(0), *inputs)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32), variables["params"])
+    return {**variables, "params": params}
+
+
+def applied(module: nn.Module, *inputs: Any, **options: Any) -> Any:
+    """`module.apply`, compiled as one: faster here than operation by operation."""
+    return jax.jit(lambda *args: module.apply(*args, **options))(*inputs)
 
 
 # Sizes
@@ -164,12 +168,11 @@ def resunet_variables() -> Any:
     return initialised(SMALL_RESUNET, noise(2, 3001), noise(2, 7))
 
 
-@pytest.mark.parametrize("samples", [129, 2000, 3001])
-@pytest.mark.parametrize("patch", [(1, 1), (2, 4)])
+@pytest.mark.parametrize(("patch", "samples"), [((1, 1), 129), ((1, 1), 3001), ((2, 4), 129), ((2, 4), 3001)])
 def test_resunet_keeps_the_length(patch: tuple[int, int], samples: int) -> None:
     module = SMALL_RESUNET.clone(patch=patch)
     audio, condition = noise(2, samples), noise(2, 7)
-    estimate = module.apply(initialised(module, audio, condition), audio, condition)
+    estimate = applied(module, initialised(module, audio, condition), audio, condition)
     assert estimate.shape == audio.shape
     assert np.all(np.isfinite(estimate))
 
@@ -178,9 +181,9 @@ def test_resunet_heeds_the_condition(resunet_variables: Any) -> None:
     """Of each example, and of no other."""
     audio = np.repeat(noise(1, 3001), 2, axis=0)
     conditions = noise(2, 7)
-    first, second = SMALL_RESUNET.apply(resunet_variables, audio, conditions)
+    first, second = applied(SMALL_RESUNET, resunet_variables, audio, conditions)
     assert np.linalg.norm(first - second) > 1e-2 * np.linalg.norm(first)
-    alone = SMALL_RESUNET.apply(resunet_variables, audio[:1], conditions[:1])[0]
+    alone = applied(SMALL_RESUNET, resunet_variables, audio[:1], conditions[:1])[0]
     assert np.allclose(alone, first, atol=1e-5)
 
 
@@ -190,7 +193,7 @@ def test_normalised_level_carries_a_gain_over(resunet_variables: Any, power: flo
     gains = np.array([[7.0], [0.2]], np.float32)
 
     def error(module: ResUNet) -> float:
-        loud, soft = (module.apply(resunet_variables, x, condition) for x in (gains * audio, audio))
+        loud, soft = (applied(module, resunet_variables, x, condition) for x in (gains * audio, audio))
         return float(np.linalg.norm(loud - gains * soft) / np.linalg.norm(gains * soft))
 
     assert error(SMALL_RESUNET.clone(normalise_level=True, magnitude_power=power)) < 1e-4
@@ -214,10 +217,11 @@ def test_mask_has_a_finite_gradient_where_maps_are_zero() -> None:
     assert np.all(np.isfinite(jax.grad(energy)(jnp.zeros((*spectrum.shape, 3)))))
 
 
-def test_resunet_training_updates_statistics_only_in_training(resunet_variables: Any) -> None:
+def test_resunet_updates_statistics_only_in_training(resunet_variables: Any) -> None:
     audio, condition = noise(2, 3001), noise(2, 7)
-    _, unchanged = SMALL_RESUNET.apply(resunet_variables, audio, condition, mutable=["batch_stats"])
-    _, changed = SMALL_RESUNET.apply(resunet_variables, audio, condition, train=True, mutable=["batch_stats"])
+    inputs = (resunet_variables, audio, condition)
+    _, unchanged = applied(SMALL_RESUNET, *inputs, mutable=["batch_stats"])
+    _, changed = applied(SMALL_RESUNET, *inputs, train=True, mutable=["batch_stats"])
     before, evaluated, trained = (
         jax.tree.leaves(tree["batch_stats"]) for tree in (resunet_variables, unchanged, changed)
     )
@@ -238,7 +242,7 @@ def test_framewise_output_covers_the_clip(patch: tuple[int, int]) -> None:
     """Each segment's probabilities are held, the last to the end; the clip's are the greatest."""
     tagger = Cnn14DecisionLevelMax(**SMALL_TAGGER, patch=patch)
     audio = noise(2, 16_000)
-    tags = tagger.apply(initialised(tagger, audio), audio)
+    tags = applied(tagger, initialised(tagger, audio), audio)
     held, frames = tagger.frames_per_segment, signal.frame_count(16_000, tagger.hop)
     assert held == 4 * patch[0]
     assert tags.embedding is None
@@ -254,22 +258,22 @@ def test_framewise_output_covers_the_clip(patch: tuple[int, int]) -> None:
 @pytest.mark.parametrize("tagger", [Cnn14(**SMALL_TAGGER), Cnn14DecisionLevelMax(**SMALL_TAGGER)])
 def test_shortest_input_makes_one_segment(tagger: Any) -> None:
     audio = noise(1, shortest_input_samples(tagger))
-    assert np.all(np.isfinite(tagger.apply(initialised(tagger, audio), audio).clipwise))
+    assert np.all(np.isfinite(applied(tagger, initialised(tagger, audio), audio).clipwise))
 
 
 def test_prior_is_the_initial_probability() -> None:
     tagger = Cnn14(**SMALL_TAGGER, prior=0.02)
     audio = np.zeros((1, 16_000), np.float32)
-    variables = tagger.init(jax.random.key(0), audio)
+    variables = jax.jit(tagger.init)(jax.random.key(0), audio)
     kernel = variables["params"]["fc_audioset"]["kernel"]
     silent = jax.tree.map(lambda x: jnp.zeros_like(x) if x is kernel else x, variables)
-    assert np.allclose(tagger.apply(silent, audio).clipwise, 0.02, rtol=1e-4)
+    assert np.allclose(applied(tagger, silent, audio).clipwise, 0.02, rtol=1e-4)
 
 
 def test_query_kinds() -> None:
     tagger = Cnn14(**SMALL_TAGGER)
     audio = noise(2, 16_000)
-    tags = tagger.apply(initialised(tagger, audio), audio)
+    tags = applied(tagger, initialised(tagger, audio), audio)
     assert np.array_equal(QueryNet("soft").apply({}, tags), tags.clipwise)
     assert np.array_equal(QueryNet("latent").apply({}, tags), tags.embedding)
     adaptor = QueryNet("latent", adaptor_size=3, hidden=4)

@@ -358,9 +358,9 @@ def test_amsgrad_remembers_large_gradients() -> None:
     gradients[200:] *= 0.01
     ours, reference = descend(True, gradients)
     assert relative_error(ours, reference) < 1e-4
-    assert relative_error(np.diff(ours[1000:], axis=0), np.diff(reference[1000:], axis=0)) < 1e-3
-    _, plain = descend(False, gradients)
-    assert relative_error(plain, reference) > 0.1
+    late = [np.diff(path[1000:], axis=0) for path in (ours, reference, descend(False, gradients)[1])]
+    assert relative_error(late[0], late[1]) < 1e-3
+    assert relative_error(late[2], late[1]) > 0.1  # plain AdamW, after the same gradients, takes other steps
 
 
 def test_schedule() -> None:

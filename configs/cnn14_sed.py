@@ -1,0 +1,50 @@
+"""Cnn14_DecisionLevelMax of PANNs on ten-second clips: the tagger that mines anchors. With kind "cnn14": the query's.
+
+python train.py --config=configs/cnn14_sed.py --workdir=runs/cnn14_sed --config.data.dataset=DATASET
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.task = "tagger"
+    config.name = "cnn14_sed"
+    config.seed = 0
+    config.steps = 600_000
+    config.batch_size = 32  # over all devices of all hosts
+    config.log_every = 100  # steps
+    config.checkpoint_every = 10_000  # steps
+    config.checkpoints_kept = 3
+    config.half_weights = False  # store the model's weights as 16-bit floats
+    config.segment_seconds = 2.0  # of anchors
+
+    config.data = data = ml_collections.ConfigDict()
+    data.dataset = ""  # folder made by `uss-jax prepare`
+    data.split = "train"
+    data.clip_seconds = 10.0  # clips are cut or padded to this length
+    data.loudest = False  # cut around the loudest part of a clip; otherwise anywhere
+    data.gain_range_db = 0.0  # a clip is up to this much louder or softer
+    data.speed_range = 1.0  # it is played up to this factor faster or slower
+    data.class_power = 0.0  # 0: every class equally often; 1: as often as it is in the data
+    data.mixup_alpha = 1.0  # of the Beta distribution of mixing weights
+    data.mixup_share = 1.0  # share of clips that are mixed with another
+    data.mixup_union = False  # a mixture has all labels of both clips, rather than weighted ones
+    data.workers = 8  # reading processes; 0 reads in threads
+
+    config.tagger = tagger = ml_collections.ConfigDict()
+    tagger.kind = "cnn14_decision_level_max"  # its other fields default to PANNs'
+    tagger.sample_rate_hz = 32_000
+    tagger.window = 1024  # samples
+    tagger.hop = 320  # samples
+    tagger.mel_bands = 64
+    tagger.widths = (64, 128, 256, 512, 1024, 2048)
+
+    config.optimiser = optimiser = ml_collections.ConfigDict()
+    optimiser.schedule = "cosine"
+    optimiser.learning_rate = 1e-3
+    optimiser.warmup_steps = 1000
+    optimiser.beta1, optimiser.beta2, optimiser.eps = 0.9, 0.999, 1e-8
+    optimiser.weight_decay = 0.0
+    optimiser.clip_norm = 0.0  # greatest norm of the gradient; 0 for no limit
+    return config

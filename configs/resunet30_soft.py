@@ -1,0 +1,57 @@
+"""The paper's separator: ResUNet30 under the soft query of Cnn14, trained on AudioSet anchors for 1 M steps.
+
+    python train.py --config=configs/resunet30_soft.py --workdir=runs/resunet30_soft \
+        --config.data.dataset=DATASET --config.data.anchors=ANCHORS --config.tagger_model=TAGGER
+
+Batch 16 per device in the paper: set --config.batch_size to 16 × the number of devices.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.task = "separator"
+    config.name = "resunet30_soft"
+    config.seed = 0
+    config.steps = 1_000_000
+    config.batch_size = 16  # over all devices of all hosts
+    config.log_every = 100  # steps
+    config.checkpoint_every = 10_000  # steps
+    config.checkpoints_kept = 3
+    config.half_weights = False  # store the model's weights as 16-bit floats
+    config.tagger_model = ""  # model directory of the frozen tagger, cnn14
+    config.loss = "l1"
+
+    config.data = data = ml_collections.ConfigDict()
+    data.dataset = ""  # folder made by `uss-jax prepare`
+    data.anchors = ""  # folder made by `uss-jax anchors`, with a cnn14_decision_level_max
+    data.split = "train"
+    data.least_confidence = 0.0  # anchors of which the tagger is less sure are left out
+    data.source_count = 2  # sources in a mixture
+    data.class_power = 0.0  # 0: every class equally often; 1: as often as it is in the data
+    data.shift_seconds = 0.0  # an anchor is moved by up to this much
+    data.level_range_db = 0.0  # a partner is up to this much louder or softer than the target
+    data.gain_range_db = 0.0  # a mixture is up to this much louder or softer
+    data.speed_range = 1.0  # sources are played up to this factor faster or slower
+    data.label_query_share = 0.0  # share of queries that keep only the labelled classes
+    data.workers = 8  # reading processes; 0 reads in threads
+
+    config.query = query = ml_collections.ConfigDict()
+    query.kind = "soft"  # soft: 527 probabilities; latent: the embedding of 2048
+    query.adaptor_size = 0  # outputs of learnable layers after the tagger; 0 for none
+
+    config.separator = separator = ml_collections.ConfigDict()
+    separator.kind = "resunet"  # its other fields default to ResUNet30
+    separator.window = 2048  # samples
+    separator.hop = 320  # samples
+    separator.widths = (32, 64, 128, 256, 384, 384)
+
+    config.optimiser = optimiser = ml_collections.ConfigDict()
+    optimiser.schedule = "paper"
+    optimiser.learning_rate = 1e-3
+    optimiser.warmup_steps = 0  # of the schedule `cosine`; the paper's has its own
+    optimiser.beta1, optimiser.beta2, optimiser.eps = 0.9, 0.999, 1e-8
+    optimiser.weight_decay = 0.0
+    optimiser.clip_norm = 0.0  # greatest norm of the gradient; 0 for no limit
+    return config
