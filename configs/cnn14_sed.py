@@ -1,4 +1,4 @@
-"""Cnn14_DecisionLevelMax of PANNs on ten-second clips: the tagger that mines anchors. With kind "cnn14": the query's.
+"""Cnn14_DecisionLevelMax of PANNs on ten-second clips: the tagger that finds anchors.
 
 python train.py --config=configs/cnn14_sed.py --workdir=runs/cnn14_sed --config.data.dataset=DATASET
 """

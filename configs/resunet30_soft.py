@@ -21,6 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoints_kept = 3
     config.half_weights = False  # store the model's weights as 16-bit floats
     config.tagger_model = ""  # model directory of the frozen tagger, cnn14
+    config.sed_model = ""  # model directory of the tagger that found the anchors, to go with the model; "" for none
     config.loss = "l1"
 
     config.data = data = ml_collections.ConfigDict()

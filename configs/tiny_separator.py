@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.checkpoints_kept = 2
     config.half_weights = True  # store the model's weights as 16-bit floats
     config.tagger_model = ""  # model directory of the frozen tagger
+    config.sed_model = ""  # model directory of the tagger that found the anchors, to go with the model; "" for none
     config.loss = "negative_sdr"  # l1, l1_spectrogram or negative_sdr
 
     config.data = data = ml_collections.ConfigDict()
@@ -27,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.split = "train"
     data.least_confidence = 0.1  # anchors of which the tagger is less sure are left out
     data.source_count = 2  # sources in a mixture
-    data.class_power = 0.5  # 0: every class equally often; 1: as often as it is in the data
+    data.class_power = 0.7  # 0: every class equally often; 1: as often as it is in the data
     data.shift_seconds = 0.5  # an anchor is moved by up to this much
     data.level_range_db = 3.0  # a partner is up to this much louder or softer than the target
     data.gain_range_db = 6.0  # a mixture is up to this much louder or softer

@@ -66,6 +66,7 @@ def separator_command(work: Path, name: str) -> list[str]:
         f"--config.data.dataset={work / 'tones'}",
         f"--config.data.anchors={work / 'anchors'}",
         f"--config.tagger_model={work / 'tagger/model'}",
+        f"--config.sed_model={work / 'sed/model'}",
         "--config.steps=6",
         "--config.checkpoint_every=3",
         *SMALL_SEPARATOR,
@@ -93,6 +94,10 @@ def test_the_chain_ends_in_a_model_that_evaluates_and_separates(chain, tmp_path)
     np.testing.assert_allclose(sum(stems) + residual, mixture, atol=1e-6)
     timeline = json.loads((tmp_path / "yard" / "timeline.json").read_text())
     assert [stem["file"] for stem in timeline["stems"]] == ["Speech.wav", "Rain.wav"]
+
+    uss_jax("anchors", data, "--model", model, "--out", tmp_path / "anchors")
+    name = "anchors-train.npz"
+    assert (tmp_path / "anchors" / name).read_bytes() == (chain / "anchors" / name).read_bytes()
 
     uss_jax("embed", EXAMPLE, "--model", model, "--out", tmp_path / "q.npy")
     uss_jax(

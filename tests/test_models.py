@@ -33,11 +33,19 @@ def parameter_count(module: nn.Module, *shapes: tuple[int, ...]) -> int:
 
 
 def initialised(module: nn.Module, *inputs: Any) -> Any:
-    """A module's variables, with all parameters at random: zero biases would hide what they do."""
-    variables = jax.jit(module.init)(jax.random.key(0), *inputs)
+    """A module's variables: all parameters at random, since zero biases would hide what they do; fresh statistics."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32), variables["params"])
-    return {**variables, "params": params}
+
+    def parameter(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        scale = math.prod(leaf.shape[:-1]) ** -0.5 if len(leaf.shape) > 1 else 0.3
+        return (scale * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+    def statistic(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        return np.full(leaf.shape, 1.0 if path[-1].key == "var" else 0.0, np.float32)
+
+    params = jax.tree.map(parameter, shapes["params"])
+    return {"params": params, "batch_stats": jax.tree.map_with_path(statistic, shapes.get("batch_stats", {}))}
 
 
 def applied(module: nn.Module, *inputs: Any, **options: Any) -> Any:
@@ -317,18 +325,27 @@ def test_spec_augment_follows_its_key() -> None:
 
 def test_mixup_weights_audio_and_labels_alike() -> None:
     audio, labels = noise(16, 100), np.eye(16, dtype=np.float32)
-    mixed, mixed_labels = augment.mixup(jax.random.key(0), audio, labels, 1.0, union=False)
+    mixed, mixed_labels = augment.mixup(jax.random.key(0), audio, labels, alpha=1.0, share=1.0, union=False)
     weight = np.diag(mixed_labels)[:, None]
     assert np.all((weight > 0) & (weight < 1))
     assert len(np.unique(weight)) == 16
-    assert np.allclose(np.sum(mixed_labels, axis=1), 1.0, atol=1e-6)
     assert np.allclose(mixed, weight * audio + (1 - weight) * np.roll(audio, -1, axis=0), atol=1e-5)
     assert np.allclose(mixed_labels, weight * labels + (1 - weight) * np.roll(labels, -1, axis=0), atol=1e-6)
 
 
 def test_mixup_of_a_union_keeps_every_label() -> None:
     audio, labels = noise(4, 100), np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]], np.float32)
-    same, _ = augment.mixup(jax.random.key(0), audio, labels, 1.0, union=False)
-    mixed, mixed_labels = augment.mixup(jax.random.key(0), audio, labels, 1.0, union=True)
+    same, _ = augment.mixup(jax.random.key(0), audio, labels, alpha=1.0, share=1.0, union=False)
+    mixed, mixed_labels = augment.mixup(jax.random.key(0), audio, labels, alpha=1.0, share=1.0, union=True)
     assert np.array_equal(mixed, same)
     assert np.array_equal(mixed_labels, [[1, 1, 0], [0, 1, 1], [0, 1, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize("union", [False, True])
+def test_mixup_leaves_the_other_examples_alone(union: bool) -> None:
+    audio, labels = noise(400, 20), np.eye(400, dtype=np.float32)
+    mixed, mixed_labels = augment.mixup(jax.random.key(0), audio, labels, alpha=1.0, share=0.3, union=union)
+    alone = np.all(mixed_labels == labels, axis=1)
+    assert 0.6 < np.mean(alone) < 0.8
+    assert np.array_equal(mixed[alone], audio[alone])
+    assert not np.any(np.all(mixed[~alone] == audio[~alone], axis=1))

@@ -97,7 +97,12 @@ def separator_task(config: Any, items: int) -> Task:
         "separator": config.separator.to_dict(),
         "classes": sorted(map(int, np.unique(anchors.label))),
     }
-    networks = with_batch_axis(model_dir.build_networks(model_config, base.variables))
+    frozen = base.variables
+    if config.sed_model:
+        sed = model_dir.load(config.sed_model)
+        model_config["sed"] = sed.config["tagger"]
+        frozen = frozen | {"sed": sed.variables["tagger"]}
+    networks = with_batch_axis(model_dir.build_networks(model_config, frozen))
     variables = model_dir.initial_variables(networks, jax.random.key(config.seed))
     source = MixtureSource(
         clips,
@@ -118,7 +123,7 @@ def separator_task(config: Any, items: int) -> Task:
             "query": {"params": state.params["query"]} if state.params["query"] else {},
             "separator": {"params": state.params["separator"], "batch_stats": state.batch_stats},
         }
-        exported = model_dir.build_networks(model_config, base.variables | jax.device_get(trained))
+        exported = model_dir.build_networks(model_config, frozen | jax.device_get(trained))
         return dataclasses.replace(exported, class_conditions=queries.class_conditions(exported, clips, anchors))
 
     return Task(
@@ -126,7 +131,7 @@ def separator_task(config: Any, items: int) -> Task:
         loss=separator_loss(networks, config.loss, config.data.label_query_share),
         params={"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]},
         batch_stats=variables["separator"]["batch_stats"],
-        frozen=base.variables["tagger"],
+        frozen=frozen["tagger"],
         export=export,
     )
 
