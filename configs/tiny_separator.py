@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = "separator"
     config.name = "tiny"
     config.seed = 0
-    config.steps = 4000
+    config.steps = 3500
     config.batch_size = 8  # over all devices of all hosts
     config.log_every = 50  # steps
     config.checkpoint_every = 500  # steps

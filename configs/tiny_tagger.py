@@ -11,7 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = "tagger"
     config.name = "tiny_tagger"
     config.seed = 0
-    config.steps = 3000
+    config.steps = 2500
     config.batch_size = 16  # over all devices of all hosts
     config.log_every = 50  # steps
     config.checkpoint_every = 500  # steps
@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.workers = 0  # reading processes; 0 reads in threads
 
     config.tagger = tagger = ml_collections.ConfigDict()
-    tagger.kind = "cnn14"
+    tagger.kind = "cnn14_decision_level_max"
     tagger.sample_rate_hz = 32_000
     tagger.window = 1024  # samples
     tagger.hop = 320  # samples

@@ -27,10 +27,11 @@ def test_float_files_come_back_to_the_bit(tmp_path, shape):
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-def test_pcm_files_come_back_within_half_a_step(tmp_path):
-    samples = 0.9 * noise(1000)
-    audio.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="PCM_16")
-    assert np.abs(audio.read(tmp_path / "a.wav")[0] - samples).max() <= 0.5001 / 32768
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23)])
+def test_pcm_files_come_back_within_a_step_and_clipped(tmp_path, subtype, step):
+    samples = 1.2 * noise(1000)
+    audio.write(tmp_path / "a.wav", samples, RATE_HZ, subtype=subtype)
+    assert np.abs(audio.read(tmp_path / "a.wav")[0] - samples.clip(-1, 1)).max() <= step
 
 
 @pytest.mark.parametrize("name", ["two words.wav", "line\nbreak.wav", "Größe 音.wav", "-x.wav", "noending", "100%.wav"])

@@ -48,7 +48,7 @@ def test_a_node_covers_the_classes_of_its_children_and_at_most_its_own():
     own = {sound.mid: sound.index for sound in audioset.classes()}
     for mid, node in audioset.nodes().items():
         below = [index for child in children(mid) for index in child.class_indices]
-        assert sorted(below + [own[mid]] * (mid in own)) == list(node.class_indices)
+        assert sorted([*below, own[mid]] if mid in own else below) == list(node.class_indices)
 
 
 @pytest.mark.parametrize("level", range(1, 7))
@@ -76,7 +76,7 @@ def test_an_unknown_name_is_told_near_ones(query, near):
 
 
 def test_a_name_unlike_any_other_is_told_none():
-    with pytest.raises(ValueError, match="index or mid$"):
+    with pytest.raises(ValueError, match=r"index or mid$"):
         audioset.find_class("xyzzyqqq")
 
 
@@ -103,7 +103,7 @@ def test_labels_are_sorted_without_repeats_or_gaps():
 
 
 def test_a_cell_with_one_wrong_label_is_refused():
-    with pytest.raises(ValueError, match="'Dgo'.*'Dog'"):
+    with pytest.raises(ValueError, match=r"'Dgo'.*'Dog'"):
         audioset.parse_labels("Rain,Dgo")
 
 

@@ -1,5 +1,7 @@
 """Blocks cover a recording, and joined again they are the recording."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -70,4 +72,4 @@ def test_active_and_inactive_spans_tile_the_recording(count, overlap):
     assert both[0][0] == 0
     assert both[-1][1] == count
     assert all(onset < offset for onset, offset in both)
-    assert all(left[1] == right[0] for left, right in zip(both, both[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(both))

@@ -66,7 +66,6 @@ def separator_command(work: Path, name: str) -> list[str]:
         f"--config.data.dataset={work / 'tones'}",
         f"--config.data.anchors={work / 'anchors'}",
         f"--config.tagger_model={work / 'tagger/model'}",
-        f"--config.sed_model={work / 'sed/model'}",
         "--config.steps=6",
         "--config.checkpoint_every=3",
         *SMALL_SEPARATOR,

@@ -8,7 +8,7 @@ import pytest
 
 from uss_jax.sampling import BalancedSampler
 
-CLASSES = np.array([7, 3, 3, 7, 3, 9, 3, 3, 7, 3])  # six items of class 3, three of 7, one of 9
+ITEM_CLASSES = np.array([7, 3, 3, 7, 3, 9, 3, 3, 7, 3])  # six items of class 3, three of 7, one of 9
 
 
 def take(sampler, count):
@@ -16,37 +16,37 @@ def take(sampler, count):
 
 
 def test_every_round_holds_every_class_once():
-    chosen = CLASSES[take(BalancedSampler(CLASSES, seed=0), 300)].reshape(100, 3)
+    chosen = ITEM_CLASSES[take(BalancedSampler(ITEM_CLASSES, seed=0), 300)].reshape(100, 3)
     np.testing.assert_array_equal(np.sort(chosen, axis=1), np.tile([3, 7, 9], (100, 1)))
     assert len({tuple(row) for row in chosen}) == 6  # in every order
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_all_items_of_a_class_come_before_any_comes_again(power):
-    order = take(BalancedSampler(CLASSES, seed=1, power=power), 400)
+    order = take(BalancedSampler(ITEM_CLASSES, seed=1, power=power), 400)
     for label in (3, 7, 9):
-        items = set(np.flatnonzero(CLASSES == label))
-        of_class = [item for item in order if CLASSES[item] == label]
+        items = {item for item in range(10) if ITEM_CLASSES[item] == label}
+        of_class = [item for item in order if ITEM_CLASSES[item] == label]
         epochs = [of_class[i : i + len(items)] for i in range(0, len(of_class) - len(items) + 1, len(items))]
         assert len(epochs) > 10
         assert all(set(epoch) == items for epoch in epochs)
-    of_largest = [item for item in order if CLASSES[item] == 3]
+    of_largest = [item for item in order if ITEM_CLASSES[item] == 3]
     assert of_largest[:6] != of_largest[6:12]  # shuffled anew
 
 
 @pytest.mark.parametrize(("power", "of_round"), [(0.0, (1, 1, 1)), (0.5, (2, 2, 1)), (1.0, (6, 3, 1))])
 def test_a_class_comes_by_a_power_of_its_size(power, of_round):
     rounds = 50
-    counts = Counter(CLASSES[take(BalancedSampler(CLASSES, 2, power), rounds * sum(of_round))].tolist())
+    counts = Counter(ITEM_CLASSES[take(BalancedSampler(ITEM_CLASSES, 2, power), rounds * sum(of_round))].tolist())
     assert tuple(counts[label] for label in (3, 7, 9)) == tuple(rounds * number for number in of_round)
 
 
 def test_an_item_is_a_function_of_seed_and_place_alone():
-    order = take(BalancedSampler(CLASSES, seed=3), 60)
-    other = pickle.loads(pickle.dumps(BalancedSampler(CLASSES, seed=3)))
+    order = take(BalancedSampler(ITEM_CLASSES, seed=3), 60)
+    other = pickle.loads(pickle.dumps(BalancedSampler(ITEM_CLASSES, seed=3)))
     assert [other[index] for index in reversed(range(60))] == order[::-1]
-    assert BalancedSampler(CLASSES, seed=3)[10**9] == other[10**9]
-    assert take(BalancedSampler(CLASSES, seed=4), 60) != order
+    assert BalancedSampler(ITEM_CLASSES, seed=3)[10**9] == other[10**9]
+    assert take(BalancedSampler(ITEM_CLASSES, seed=4), 60) != order
 
 
 def test_nothing_to_sample_from_is_refused():

@@ -36,7 +36,7 @@ def test_stems_of_the_finest_level_and_residual_add_up_to_the_input(model, noise
 
 
 def test_nodes_that_are_never_active_have_no_stem_but_classes_asked_for_do(model, noise):
-    probabilities = model._inference.probabilities(model._split(noise, 0.0))
+    probabilities = model._inference.probabilities(model._split(noise, 0))
     quiet = int(probabilities.max(axis=0).argmin())
     assert probabilities[:, quiet].max() < THRESHOLD
     name = audioset.classes()[quiet].name

@@ -17,7 +17,7 @@ def drop_stripes(key: jax.Array, x: jax.Array, axis: int, stripes: int, widest: 
     size = x.shape[axis]
     width_key, start_key = jax.random.split(key)
     width = jax.random.randint(width_key, (x.shape[0], stripes, 1), 0, min(widest, size))
-    start = jax.random.uniform(start_key, width.shape) * (size - width)
+    start = jnp.floor(jax.random.uniform(start_key, width.shape) * (size - width))
     place = jnp.arange(size)
     dropped = jnp.any((place >= start) & (place < start + width), axis=1)  # (batch, size)
     return jnp.where(jnp.expand_dims(dropped, 3 - axis), 0.0, x)

@@ -19,13 +19,18 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises:
       ValueError: `path` exists already (and is kept as it is), unless `overwrite`.
     """
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path}: exists already; choose another name or allow overwriting (--overwrite)")
+
+    def check() -> None:
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path}: exists already; choose another name or allow overwriting (--overwrite)")
+
+    check()
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     temporary.mkdir()
     try:
         yield temporary
+        check()  # again: it may have appeared meanwhile
         if path.exists():
             replaced = temporary.with_suffix(".old")
             os.replace(path, replaced)

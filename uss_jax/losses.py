@@ -15,7 +15,7 @@ def l1(estimate: jax.Array, target: jax.Array) -> jax.Array:
 
 def l1_spectrogram(estimate: jax.Array, target: jax.Array) -> jax.Array:
     """`l1` plus the mean absolute error of magnitude spectrograms (window 2048, hop 320), the reference's option."""
-    spectra = [signal.magnitude(signal.stft(x, 2048, 320)) for x in (estimate, target)]
+    spectra = [signal.magnitude(signal.stft(x, 2048, 320), 1e-8) for x in (estimate, target)]
     return l1(estimate, target) + jnp.mean(jnp.abs(spectra[0] - spectra[1]))
 
 

@@ -12,7 +12,7 @@ from uss_jax.inference import Inference
 from uss_jax.targets import Target
 
 THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
-OVERLAP_SECONDS = 0.5  # of neighbouring blocks
+OVERLAP_SHARE = 0.25  # of a block, shared with its neighbour
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Model:
     def __init__(self, networks: model_dir.Networks) -> None:
         self.networks = networks
         self._inference = Inference(networks)
+        self._overlap = int(OVERLAP_SHARE * networks.segment_samples)
 
     @classmethod
     def load(cls, name_or_dir: str | Path) -> "Model":
@@ -89,10 +90,10 @@ class Model:
           ValueError: the audio or a level is wrong.
         """
         mono = self._to_model(_checked(samples, sample_rate_hz), sample_rate_hz)
-        probabilities = self._inference.probabilities(self._split(mono, OVERLAP_SECONDS))
+        probabilities = self._inference.probabilities(self._split(mono, self._overlap))
         classes = [Target(sound.name, (sound.index,), mid=sound.mid) for sound in audioset.classes()]
         wanted = (targets.of_levels(levels) if levels else []) + classes
-        return self._timeline(wanted, probabilities, len(mono), OVERLAP_SECONDS)
+        return self._timeline(wanted, probabilities, len(mono), self._overlap)
 
     def embed(self, recordings: Sequence[np.ndarray], sample_rate_hz: int) -> np.ndarray:
         """The query of example recordings, each (time,) or (time, channels): (condition,).
@@ -153,10 +154,10 @@ class Model:
         return self._separate(samples, sample_rate_hz, wanted, paper)
 
     def _separate(self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target], paper: bool) -> Separation:
-        overlap_seconds = 0.0 if paper else OVERLAP_SECONDS
+        overlap = 0 if paper else self._overlap
         channels = [audio.resample(x, sample_rate_hz, self.networks.sample_rate_hz) for x in np.atleast_2d(samples.T)]
         mono = np.mean(channels, axis=0)
-        mono_blocks = self._split(mono, overlap_seconds)
+        mono_blocks = self._split(mono, overlap)
         probabilities = self._inference.probabilities(mono_blocks)
 
         # Every active (target, block) pair, in one list: full batches of one shape, whatever is asked for.
@@ -168,12 +169,11 @@ class Model:
             conditions = self._conditions(wanted, probabilities, paper)
             rows = np.stack([conditions[i][block] for i, block in pairs])
             for channel, channel_samples in enumerate(channels):
-                channel_blocks = self._split(channel_samples, overlap_seconds)
+                channel_blocks = self._split(channel_samples, overlap)
                 results = self._inference.separate(channel_blocks[[block for _, block in pairs]], rows)
                 for (i, block), result in zip(pairs, results, strict=True):
                     separated[i, channel, block] = result
 
-        overlap = round(overlap_seconds * self.networks.sample_rate_hz)
         stems = {}
         for target, of_target in zip(wanted, separated, strict=True):
             joined = np.stack([blocks.join(x, overlap, len(mono)) for x in of_target], axis=-1)
@@ -183,7 +183,7 @@ class Model:
             stems[target.name] = Stem(target.name, joined.reshape(samples.shape), target.level, target.mid)
         finest = max((target.level or 0 for target in wanted), default=0)
         total = sum((stem.audio for stem in stems.values() if (stem.level or 0) == finest), np.zeros_like(samples))
-        timeline = self._timeline(wanted, probabilities, len(mono), overlap_seconds)
+        timeline = self._timeline(wanted, probabilities, len(mono), overlap)
         return Separation(stems, samples - total, timeline, sample_rate_hz)
 
     def _conditions(self, wanted: list[Target], probabilities: np.ndarray, paper: bool) -> list[np.ndarray]:
@@ -203,11 +203,8 @@ class Model:
                 raise ValueError(f"{target.name}: this model has a latent query and does not know this sound's")
         return found
 
-    def _timeline(
-        self, wanted: list[Target], probabilities: np.ndarray, samples: int, overlap_seconds: float
-    ) -> list[Event]:
+    def _timeline(self, wanted: list[Target], probabilities: np.ndarray, samples: int, overlap: int) -> list[Event]:
         rate = self.networks.sample_rate_hz
-        overlap = round(overlap_seconds * rate)
         events = []
         for target in wanted:
             level = targets.activity(target, probabilities)
@@ -228,8 +225,7 @@ class Model:
                 )
         return events
 
-    def _split(self, samples: np.ndarray, overlap_seconds: float) -> np.ndarray:
-        overlap = round(overlap_seconds * self.networks.sample_rate_hz)
+    def _split(self, samples: np.ndarray, overlap: int) -> np.ndarray:
         return blocks.split(samples, self.networks.segment_samples, overlap)
 
     def _to_model(self, samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:

@@ -75,9 +75,9 @@ def istft(spectrum: jax.Array, window: int, hop: int, length: int) -> jax.Array:
     return jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, length - audio.shape[-1])])
 
 
-def magnitude(spectrum: jax.Array) -> jax.Array:
-    """|X|, kept above 1e-5 as in the reference, so that its gradient is finite in silence."""
-    return jnp.sqrt(jnp.maximum(spectrum.real**2 + spectrum.imag**2, 1e-10))
+def magnitude(spectrum: jax.Array, least_power: float = 1e-10) -> jax.Array:
+    """|X|, its square kept above `least_power` as in the reference, so that its gradient is finite in silence."""
+    return jnp.sqrt(jnp.maximum(spectrum.real**2 + spectrum.imag**2, least_power))
 
 
 @functools.cache

@@ -1,0 +1,316 @@
+"""Training mixtures and clips: what is in them, and that each is a function of seed and index alone."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+from uss_jax import audioset, mixtures
+from uss_jax.anchors import Anchors
+from uss_jax.dataset import Clips
+
+SEGMENT = 16_000
+PLAIN = {"shift_seconds": 0.0, "level_range_db": 0.0, "gain_range_db": 0.0, "speed_range": 1.0}
+VARIED = {"shift_seconds": 0.5, "level_range_db": 6.0, "gain_range_db": 6.0, "speed_range": 1.2}
+WHOLE_CLIPS = {"loudest": False, "gain_range_db": 0.0, "speed_range": 1.0}
+
+
+@pytest.fixture(scope="module")
+def clips(tones):
+    return Clips(tones.dataset, "train")
+
+
+@pytest.fixture(scope="module")
+def anchors(clips):
+    """One anchor for each (clip, label), anywhere in the clip."""
+    clip, label = clips.label_pairs()
+    start = np.random.default_rng(0).integers(0, clips.samples[clip] - SEGMENT)
+    return Anchors(clip, label, start, np.ones(len(clip)))
+
+
+def mixture_source(clips, anchors, seed=0, source_count=2, **fields):
+    fields = {"length": 100, "segment_samples": SEGMENT, "class_power": 0.0} | PLAIN | fields
+    return mixtures.MixtureSource(clips, anchors, seed=seed, source_count=source_count, **fields)
+
+
+def clip_source(clips, **fields):
+    fields = {"seed": 0, "length": 100, "clip_samples": 2 * SEGMENT, "class_power": 0.0} | WHOLE_CLIPS | fields
+    return mixtures.ClipSource(clips, **fields)
+
+
+class Recordings:
+    """Stands for a dataset of these recordings, each of the class that its number is."""
+
+    folder = "recordings"
+
+    def __init__(self, *recordings):
+        self.recordings = recordings
+
+    def label_pairs(self):
+        return np.arange(len(self.recordings)), np.arange(len(self.recordings))
+
+    def labels(self, clip):
+        return np.array([clip])
+
+    def audio(self, clip):
+        return self.recordings[clip]
+
+
+def noise(count, seed):
+    return np.random.default_rng(seed).uniform(-1, 1, count).astype(np.float32)
+
+
+def place(samples, piece):
+    """Where a recording holds this piece: its first sample."""
+    (start,) = np.flatnonzero(samples == piece[0])
+    np.testing.assert_array_equal(samples[start : start + len(piece)], piece)
+    return int(start)
+
+
+def assert_same_items(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+# Mixing
+
+
+def sines(*amplitudes):
+    return [np.float32(a) * np.sin(np.arange(1000) * (0.1 + 0.05 * i)) for i, a in enumerate(amplitudes)]
+
+
+@pytest.mark.parametrize(
+    ("other", "ratio"), [(0.5, 1.0), (0.25, 2.0), (5.0, 0.1), (1e-3, 50.0), (1e3, 0.02), (0.0, 50.0)]
+)
+def test_the_energy_ratio_is_kept_in_bounds(other, ratio):
+    ones = np.ones(100, np.float32)
+    assert mixtures.energy_ratio(0.5 * ones, other * ones) == pytest.approx(ratio)
+
+
+def test_silence_asks_for_silence():
+    ones = np.ones(100, np.float32)
+    assert mixtures.energy_ratio(0 * ones, ones) == pytest.approx(0.02)
+    assert not mixtures.mix([0 * ones, 0 * ones]).any()
+
+
+def test_further_sources_get_the_energy_of_the_first_and_their_level():
+    first, second, third = sines(0.5, 0.1, 2.0)
+    mixed = mixtures.mix([first, second, third], levels_db=[0.0, 20.0])
+    np.testing.assert_allclose(mixed, first + 5 * second + 2.5 * third, atol=0.01)
+    assert mixed.dtype == np.float32
+    np.testing.assert_allclose(mixtures.mix([first, second]), first + 5 * second, atol=0.01)
+
+
+def test_speed_changes_pitch_and_length_together():
+    time = np.arange(2000)
+    faster = mixtures.change_speed(np.sin(0.01 * time).astype(np.float32), 1000)
+    assert faster.shape == (1000,)
+    assert faster.dtype == np.float32
+    np.testing.assert_allclose(faster, np.sin(0.01 * np.linspace(0, 1999, 1000)), atol=1e-4)
+    np.testing.assert_array_equal(mixtures.change_speed(faster, 1000), faster)
+
+
+# Mixtures of anchors
+
+
+def test_a_mixture_is_the_source_and_its_partner_with_equal_energy(clips, anchors):
+    source = mixture_source(clips, anchors)
+    for index in range(10):
+        item = source[index]
+        target, partner = (
+            clips.audio(int(anchors.clip[i]))[anchors.start[i] : anchors.start[i] + SEGMENT]
+            for i in source.choose(index)
+        )
+        np.testing.assert_array_equal(item["source"], target)
+        rest = item["mixture"] - item["source"]
+        ratio = mixtures.energy_ratio(target, partner)
+        np.testing.assert_allclose(rest, ratio * partner, atol=1e-6)
+        assert 0.02 < ratio < 50
+        assert np.mean(rest**2) == pytest.approx(np.mean(target**2), rel=1e-4)
+
+
+def test_three_sources_add_up(clips, anchors):
+    source = mixture_source(clips, anchors, source_count=3)
+    item, chosen = source[4], source.choose(4)
+    first, *others = (clips.audio(int(anchors.clip[i]))[anchors.start[i] : anchors.start[i] + SEGMENT] for i in chosen)
+    assert len(others) == 2
+    expected = first + sum(other * mixtures.energy_ratio(first, other) for other in others)
+    np.testing.assert_allclose(item["mixture"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("source_count", [2, 3, 4])
+def test_sources_share_no_label(clips, anchors, source_count):
+    source = mixture_source(clips, anchors, source_count=source_count)
+    for index in range(50):
+        chosen = source.choose(index)
+        assert len(chosen) == source_count
+        for one, other in itertools.combinations(chosen, 2):
+            assert audioset.disjoint(clips.labels(int(anchors.clip[one])), clips.labels(int(anchors.clip[other])))
+
+
+def test_targets_are_balanced_and_labelled_with_all_their_clips_labels(clips, anchors):
+    source = mixture_source(clips, anchors)
+    targets = [source.choose(index)[0] for index in range(50)]
+    labels = np.unique(anchors.label)
+    assert [np.count_nonzero(anchors.label[targets] == label) for label in labels] == [10] * 5
+    for index in range(10):
+        present = np.flatnonzero(source[index]["labels"])
+        assert present.tolist() == clips.labels(int(anchors.clip[targets[index]])).tolist()
+
+
+def test_without_a_partner_of_another_class_the_dataset_is_named(clips, anchors):
+    dogs = np.isin(anchors.label, audioset.parse_labels("Dog, Bark"))
+    only = Anchors(anchors.clip[dogs], anchors.label[dogs], anchors.start[dogs], anchors.confidence[dogs])
+    with pytest.raises(ValueError, match=r"tones.*not 2 clips without a common label"):
+        mixture_source(clips, only)[0]
+    with pytest.raises(ValueError, match="not 5 clips without a common label"):
+        mixture_source(clips, anchors, source_count=5)[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_varied_mixtures_keep_within_their_ranges(clips, anchors, seed):
+    source, plain = mixture_source(clips, anchors, seed, **VARIED), mixture_source(clips, anchors, seed)
+    levels, gains = [], []
+    for index in range(20):
+        item = source[index]
+        rest = item["mixture"] - item["source"]
+        levels.append(10 * np.log10(np.mean(rest**2) / np.mean(item["source"] ** 2)))
+        only_gain = mixture_source(clips, anchors, seed, gain_range_db=6.0)[index]
+        gains.append(20 * np.log10(np.abs(only_gain["source"]).max() / np.abs(plain[index]["source"]).max()))
+    for values in (levels, gains):
+        assert np.abs(values).max() <= 6.01
+        assert np.ptp(values) > 6
+
+
+def test_a_shifted_anchor_stays_inside_its_clip():
+    clips = Recordings(noise(50_000, 0), noise(30_000, 1))
+    length = np.array([50_000, 30_000])
+    at_ends = Anchors(np.arange(2), np.arange(2), length - SEGMENT, np.ones(2))
+    source = mixture_source(clips, at_ends, shift_seconds=0.25)
+    shifts = []
+    for index in range(40):
+        clip = source.choose(index)[0]
+        shifts.append(place(clips.audio(clip), source[index]["source"]) - (length[clip] - SEGMENT))
+    assert -8000 <= min(shifts) < -6000
+    assert shifts.count(0) > 10  # those moved towards the end
+
+
+@pytest.mark.parametrize("make", [mixture_source, lambda clips, anchors, seed, **_: clip_source(clips, seed=seed)])
+def test_items_are_functions_of_seed_and_index_alone(clips, anchors, make):
+    source = make(clips, anchors, seed=5, **VARIED)
+    items = [source[index] for index in range(6)]
+    pickled = pickle.loads(pickle.dumps(make(clips, anchors, seed=5, **VARIED)))
+    for index in reversed(range(6)):
+        assert_same_items(pickled[index], items[index])
+        assert_same_items(source[np.int64(index)], items[index])
+    other = make(clips, anchors, seed=6, **VARIED)
+    assert any((other[index]["labels"] != items[index]["labels"]).any() for index in range(6))
+
+
+# Clips for the tagger
+
+
+def test_a_clip_item_is_any_stretch_of_a_labelled_clip():
+    clips = Recordings(noise(50_000, 0), noise(40_000, 1))
+    source = clip_source(clips)
+    starts = {0: [], 1: []}
+    for index in range(40):
+        item = source[index]
+        assert item["audio"].shape == (2 * SEGMENT,)
+        (clip,) = np.flatnonzero(item["labels"])
+        starts[int(clip)].append(place(clips.audio(clip), item["audio"]))
+    for clip, room in enumerate((18_000, 8_000)):
+        assert 0 <= min(starts[clip]) < 0.3 * room
+        assert 0.7 * room < max(starts[clip]) <= room
+
+
+def test_clip_items_are_balanced(clips):
+    source = clip_source(clips)
+    seen = sum(source[index]["labels"] for index in range(50))
+    assert [seen[label] for label in audioset.parse_labels("Rain, Speech, Helicopter")] == [10, 10, 10]
+    assert [seen[label] for label in audioset.parse_labels("Dog, Bark")] == [20, 20]  # each comes with the other
+
+
+def test_a_short_clip_is_padded_with_zeros(clips):
+    longest = int(clips.samples.max())
+    item = clip_source(clips, clip_samples=longest + 100)[0]["audio"]
+    assert item.shape == (longest + 100,)
+    assert not item[-100:].any()
+    assert item[:3200].any()
+
+
+@pytest.mark.parametrize("loudest", [False, True])
+def test_gain_and_speed_keep_within_their_ranges(clips, loudest):
+    plain = clip_source(clips, loudest=loudest)
+    louder = clip_source(clips, loudest=loudest, gain_range_db=6.0)
+    gains = [20 * np.log10(np.abs(louder[i]["audio"]).max() / np.abs(plain[i]["audio"]).max()) for i in range(20)]
+    assert np.abs(gains).max() <= 6.01
+    assert np.ptp(gains) > 6
+    assert clip_source(clips, loudest=loudest, speed_range=1.2)[0]["audio"].shape == (2 * SEGMENT,)
+
+
+def test_the_loudest_part_is_not_missed():
+    samples = 0.01 * noise(320_000, 0)
+    samples[200_000:232_000] *= 50
+    loud = np.sum(samples**2)
+
+    def shares(loudest):
+        source = clip_source(Recordings(samples), clip_samples=32_000, loudest=loudest)
+        return np.array([np.sum(source[index]["audio"] ** 2) / loud for index in range(40)])
+
+    assert shares(True).min() > 0.6  # moved by a quarter of a second and half a grid step at most
+    assert shares(True).max() - shares(True).min() > 0.1
+    assert np.median(shares(False)) < 0.1
+
+
+# Batches
+
+
+class Numbers:
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return {"number": np.int64(index)}
+
+
+def numbers(iterator):
+    return [batch["number"].tolist() for batch in iterator]
+
+
+def test_batches_are_whole_and_in_order():
+    assert numbers(mixtures.batches(Numbers(11), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_an_iterator_goes_on_where_its_state_was_taken():
+    iterator = mixtures.batches(Numbers(20), 4)
+    begun = [next(iterator)["number"].tolist() for _ in range(2)]
+    state = iterator.get_state()
+    rest = numbers(iterator)
+    resumed = mixtures.batches(Numbers(20), 4)
+    resumed.set_state(state)
+    assert numbers(resumed) == rest
+    assert begun + rest == numbers(mixtures.batches(Numbers(20), 4))
+    assert len(rest) == 3
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 3])
+def test_processes_read_disjoint_parts_of_equal_size(process_count):
+    parts = [
+        list(itertools.chain(*numbers(mixtures.batches(Numbers(24), 4, 0, process, process_count))))
+        for process in range(process_count)
+    ]
+    assert sorted(itertools.chain(*parts)) == list(range(24))
+    assert {len(part) for part in parts} == {24 // process_count}
+
+
+def test_batches_of_mixtures_are_stacks_of_items(clips, anchors):
+    source = mixture_source(clips, anchors, length=4, **VARIED)
+    batch = next(mixtures.batches(source, 4))
+    for index in range(4):
+        assert_same_items({name: values[index] for name, values in batch.items()}, source[index])
