@@ -8,7 +8,7 @@ from test_training import SMALL
 from uss_jax import audioset, model_dir
 from uss_jax.separation import THRESHOLD, Model
 
-SPEECH, DOG, RAIN = 0, 74, 288
+SPEECH, DOG = 0, 74
 
 
 @pytest.fixture(scope="module")
