@@ -82,7 +82,7 @@ FOLDS = "filename,mids,fold\na.wav,Dog,1\nb.wav,Dog,2\nc.wav,Speech,4\n"
 
 @pytest.mark.parametrize(
     ("held_out", "train", "validation"),
-    [("fold=4", "ab", "c"), ("fold=2,4", "a", "bc"), (None, "abc", "")],
+    [("fold=4", "ab", "c"), ("fold=2,4", "a", "bc"), ("fold=14,2", "ac", "b"), (None, "abc", "")],
 )
 def test_held_out_rows_are_the_validation_split(tmp_path, held_out, train, validation):
     splits = dataset.collect([tmp_path], [table(tmp_path, FOLDS)], held_out=held_out)
@@ -179,7 +179,7 @@ def test_clips_pickle_without_their_open_files(tones):
     clips = Clips(tones.dataset, "train")
     expected = clips.audio(3)
     content = pickle.dumps(clips)
-    assert len(content) < 10_000
+    assert b"tensorflow_datasets" not in content
     np.testing.assert_array_equal(pickle.loads(content).audio(3), expected)
 
 

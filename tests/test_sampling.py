@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from uss_jax import sampling
 from uss_jax.sampling import BalancedSampler
 
 ITEM_CLASSES = np.array([7, 3, 3, 7, 3, 9, 3, 3, 7, 3])  # six items of class 3, three of 7, one of 9
@@ -43,9 +44,9 @@ def test_a_class_comes_by_a_power_of_its_size(power, of_round):
 
 def test_an_item_is_a_function_of_seed_and_place_alone():
     order = take(BalancedSampler(ITEM_CLASSES, seed=3), 60)
+    sampling._shuffled.cache_clear()  # as in another process
     other = pickle.loads(pickle.dumps(BalancedSampler(ITEM_CLASSES, seed=3)))
     assert [other[index] for index in reversed(range(60))] == order[::-1]
-    assert BalancedSampler(ITEM_CLASSES, seed=3)[10**9] == other[10**9]
     assert take(BalancedSampler(ITEM_CLASSES, seed=4), 60) != order
 
 

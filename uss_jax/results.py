@@ -22,7 +22,7 @@ def folders(paths: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: no such file")
-        folder = out / path.stem
+        folder = out / file_name(path.stem)
         if folder in found:
             raise ValueError(f"{found[folder]} and {path} would both be written to {folder}")
         if folder.exists() and not overwrite:

@@ -81,7 +81,7 @@ class Model:
         Args:
           samples: (time,) or (time, channels).
           sample_rate_hz: its rate.
-          levels: of the nodes; classes are always listed, with level None.
+          levels: of the nodes; classes that are no nodes of these levels are listed with level None.
 
         Returns:
           Nodes, coarse to fine, then classes.
@@ -91,8 +91,13 @@ class Model:
         """
         mono = self._to_model(_checked(samples, sample_rate_hz), sample_rate_hz)
         probabilities = self._inference.probabilities(self._split(mono, self._overlap))
-        classes = [Target(sound.name, (sound.index,), mid=sound.mid) for sound in audioset.classes()]
-        wanted = (targets.of_levels(levels) if levels else []) + classes
+        wanted = targets.of_levels(levels) if levels else []
+        listed = {target.mid for target in wanted}
+        wanted += [
+            Target(sound.name, (sound.index,), mid=sound.mid)
+            for sound in audioset.classes()
+            if sound.mid not in listed
+        ]
         return self._timeline(wanted, probabilities, len(mono), self._overlap)
 
     def embed(self, recordings: Sequence[np.ndarray], sample_rate_hz: int) -> np.ndarray:
