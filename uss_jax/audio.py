@@ -20,13 +20,13 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
       ValueError: the file is missing, not audio, empty, or holds values that are not finite; the message names it.
     """
     path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
     if path.is_dir():
         raise ValueError(f"{path}: a folder, where an audio file was expected")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     try:
         samples, sample_rate_hz = soundfile.read(path, dtype="float32")
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
         raise ValueError(f"{path}: not readable as audio ({reason})") from error
     if samples.size == 0:
@@ -47,8 +47,11 @@ def write(path: str | Path, samples: np.ndarray, sample_rate_hz: int, subtype: s
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".part")
-    soundfile.write(temporary, samples, sample_rate_hz, subtype=subtype, format="WAV")
-    os.replace(temporary, path)
+    try:
+        soundfile.write(temporary, samples, sample_rate_hz, subtype=subtype, format="WAV")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
@@ -66,7 +69,10 @@ def to_mono(samples: np.ndarray) -> np.ndarray:
 def read_mono(path: str | Path, sample_rate_hz: int) -> np.ndarray:
     """Reads a file as one channel at a sample rate: (time,). Raises as `read` does."""
     samples, rate_hz = read(path)
-    return resample(to_mono(samples), rate_hz, sample_rate_hz)
+    resampled = resample(to_mono(samples), rate_hz, sample_rate_hz)
+    if resampled.size == 0:
+        raise ValueError(f"{path}: too short, {len(samples)} samples at {rate_hz} Hz")
+    return resampled
 
 
 def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
@@ -76,12 +82,17 @@ def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
 
 
 def loudest_start(samples: np.ndarray, length: int, step: int) -> int:
-    """First sample of the stretch of `length` samples with the most energy, on a grid of `step`; of (time,)."""
+    """First sample of the stretch of `length` samples with the most energy, on a grid of `step`; of (time,).
+
+    Of several equal ones (an event in digital silence), the middle one.
+    """
     if len(samples) <= length:
         return 0
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
     starts = np.arange(0, len(samples) - length + 1, step)
-    return int(starts[np.argmax(energy[starts + length] - energy[starts])])
+    of_stretch = energy[starts + length] - energy[starts]
+    best = np.flatnonzero(of_stretch >= of_stretch.max() * (1 - 1e-9))
+    return int(starts[best[len(best) // 2]])
 
 
 def remove_silence(

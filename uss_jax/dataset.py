@@ -6,6 +6,8 @@ A dataset folder holds, besides what TFDS writes, `index-<split>.npz`: the label
 import csv
 import dataclasses
 import logging
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,9 @@ class WeakClips(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split, clips) for split, clips in self._splits.items()}
 
     def _generate_examples(self, split: str, clips: list[ClipFile]) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not clips:
+            raise ValueError(f"the split {split!r} has no clips")
+        before = len(self.skipped)
         for clip in progress.track(clips, f"storing {split}", len(clips)):
             try:
                 samples = audio.read_mono(clip.path, SAMPLE_RATE_HZ)
@@ -61,6 +66,9 @@ class WeakClips(tfds.core.GeneratorBasedBuilder):
                 continue
             pcm = np.clip(np.round(samples * 32768.0), -32768, 32767).astype(np.int16)
             yield clip.clip_id, {"clip_id": clip.clip_id, "labels": list(clip.labels), "audio": pcm}
+        if len(self.skipped) - before == len(clips):
+            first = self.skipped[before]
+            raise ValueError(f"{split}: none of {len(clips)} files could be read; the first: {first}")
 
 
 def read_labels(table: Path, audio_dir: Path, prefix: str = "") -> list[ClipFile]:
@@ -77,7 +85,7 @@ def read_labels(table: Path, audio_dir: Path, prefix: str = "") -> list[ClipFile
     clips = []
     for line, row in _read_table(table, ("filename",)):
         cell = row.get("mids") or row.get("labels")
-        if cell is None:
+        if not cell:
             raise ValueError(f"{table}: line {line} has no labels in a column 'mids' or 'labels'")
         path = audio_dir / row["filename"]
         if not path.resolve().is_relative_to(audio_dir.resolve()):
@@ -97,12 +105,16 @@ def _read_table(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[s
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
+            columns_found = reader.fieldnames or ()
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{table}: not a CSV table ({error})") from error
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    missing = [column for column in columns if column not in columns_found]
     if missing:
         raise ValueError(f"{table}: has no column {missing[0]!r}")
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise ValueError(f"{table}: line {line} has not {len(columns_found)} cells; put lists of labels in quotes")
     return rows
 
 
@@ -168,18 +180,16 @@ def prepare(name: str, splits: dict[str, list[ClipFile]], out: Path) -> tuple[Pa
         raise ValueError(f"{out / name}: exists already; choose another name or folder")
     files.make_folder(out)
     tfds.disable_progress_bar()
-    builder = WeakClips(name, splits, data_dir=str(out), file_format="array_record")
-    try:
+    with files.new_folder(out / name) as temporary:
+        builder = WeakClips(name, splits, data_dir=str(temporary), file_format="array_record")
         builder.download_and_prepare()
-    except Exception as error:
-        if len(builder.skipped) == sum(map(len, splits.values())):
-            raise ValueError(
-                f"none of {len(builder.skipped)} files could be read; the first: {builder.skipped[0]}"
-            ) from error
-        raise
-    folder = Path(builder.data_dir)
-    for split in builder.info.splits:
-        _write_index(folder, split)
+        stored = Path(builder.data_dir)
+        for split in builder.info.splits:
+            _write_index(stored, split)
+        os.replace(stored, temporary / stored.name)
+        stored.parent.rmdir()
+        shutil.rmtree(temporary / "downloads", ignore_errors=True)
+    folder = out / name / stored.name
     for line in builder.skipped:
         logging.warning("left out: %s", line)
     return folder, builder.skipped

@@ -42,6 +42,8 @@ def mine(clips: Clips, networks: Networks, batch_size: int = 8) -> anchors.Ancho
             frames = int(clips.samples[clip]) // hop + 1
             start, confidence = anchors.find(probability[:frames, labels], segment_frames)
             found += [(clip, *row) for row in zip(labels, start * hop, confidence, strict=True)]
+    if not found:
+        raise ValueError(f"{clips.folder}: no clip of the split {clips.split!r} has a label")
     found.sort(key=lambda row: (row[0], row[1]))
     dtypes = (np.int32, np.int16, np.int32, np.float16)
     return anchors.Anchors(

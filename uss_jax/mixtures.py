@@ -95,12 +95,12 @@ class MixtureSource:
         """The anchors mixed in item `index`, target first."""
         chosen = [self._sampler[index]]
         for place in range(index + 1, index + PARTNER_SEARCH):
-            if len(chosen) == self._source_count:
-                return chosen
             candidate = self._sampler[place]
             labels = self._labels(candidate)
             if all(audioset.disjoint(labels, self._labels(other)) for other in chosen):
                 chosen.append(candidate)
+            if len(chosen) == self._source_count:
+                return chosen
         raise ValueError(f"{self._clips.folder}: not {self._source_count} clips without a common label to be mixed")
 
     def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:

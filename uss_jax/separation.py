@@ -94,9 +94,7 @@ class Model:
         wanted = targets.of_levels(levels) if levels else []
         listed = {target.mid for target in wanted}
         wanted += [
-            Target(sound.name, (sound.index,), mid=sound.mid)
-            for sound in audioset.classes()
-            if sound.mid not in listed
+            Target(sound.name, (sound.index,), mid=sound.mid) for sound in audioset.classes() if sound.mid not in listed
         ]
         return self._timeline(wanted, probabilities, len(mono), self._overlap)
 
