@@ -47,7 +47,14 @@ def test_nodes_that_are_never_active_have_no_stem_but_classes_asked_for_do(model
 
 @pytest.mark.parametrize(
     ("shape", "rate"),
-    [((1,), 32_000), ((700,), 8_000), ((30_000,), 44_100), ((30_000, 2), 48_000), ((9_000, 3), 22_050)],
+    [
+        ((1,), 32_000),
+        ((1,), 192_000),
+        ((700,), 8_000),
+        ((30_000,), 44_100),
+        ((30_000, 2), 48_000),
+        ((9_000, 3), 22_050),
+    ],
 )
 def test_stems_have_the_inputs_shape_whatever_its_rate_and_length(model, shape, rate):
     samples = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
@@ -82,6 +89,13 @@ def test_a_query_by_example_is_the_same_as_its_embedding(model, noise):
     assert embedding.shape == (527,)
     by_example = model.separate(noise, 32_000, query=[noise]).stems["query"].audio
     by_embedding = model.separate(noise, 32_000, embedding=embedding).stems["query"].audio
+    np.testing.assert_array_equal(by_example, by_embedding)
+
+
+def test_examples_are_heard_at_their_own_rate_in_paper_mode_too(model, noise):
+    embedding = model.embed([noise], 16_000)
+    by_example = model.separate(noise, 16_000, query=[noise], paper=True).stems["query"].audio
+    by_embedding = model.separate(noise, 16_000, embedding=embedding, paper=True).stems["query"].audio
     np.testing.assert_array_equal(by_example, by_embedding)
 
 

@@ -143,11 +143,11 @@ class Model:
         if sum(map(bool, (len(levels), len(classes), len(query), embedding is not None))) > 1:
             raise ValueError("ask for one of: levels, classes, query, embedding")
         samples = _checked(samples, sample_rate_hz)
+        if len(query):
+            embedding = self.embed(query, sample_rate_hz)
         if paper:
             samples = self._to_model(samples, sample_rate_hz)
             sample_rate_hz = self.networks.sample_rate_hz
-        if len(query):
-            embedding = self.embed(query, sample_rate_hz)
         if embedding is not None:
             wanted = [Target("query", condition=self._checked_condition(embedding))]
         elif len(classes):
@@ -210,6 +210,8 @@ class Model:
         rate = self.networks.sample_rate_hz
         events = []
         for target in wanted:
+            if not target.class_indices:  # the tagger does not hear a query by example
+                continue
             level = targets.activity(target, probabilities)
             for first, last, onset, offset in blocks.spans(
                 level >= THRESHOLD, self.networks.segment_samples, overlap, samples
