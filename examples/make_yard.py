@@ -20,14 +20,14 @@ CANDIDATE_S = 5.0
 SEED = 14
 
 SCENE = [  # (stem, sound, onset in s, length in s or None for the sound's own, peak in dB re full scale)
-    ("clock", "clock_tick", 0.0, SCENE_S, -11.0),
+    ("fire", "crackling_fire", 0.0, SCENE_S, -2.0),
     ("speech", "speech_woman", 0.6, None, -9.0),
-    ("dog", "dog_bark", 3.9, None, -7.0),
-    ("helicopter", "helicopter", 4.6, 6.4, -8.0),
-    ("dog", "dog_bark", 6.9, None, -7.0),
-    ("dog", "dog_bark", 7.35, None, -8.0),
-    ("speech", "speech_man", 9.6, None, -6.0),
-    ("dog", "dog_bark", 11.1, None, -9.0),
+    ("dog", "dog_bark", 2.1, None, -7.0),
+    ("rooster", "rooster", 4.6, None, -7.0),
+    ("dog", "dog_bark", 7.4, None, -6.0),
+    ("dog", "dog_bark", 7.9, None, -7.0),
+    ("speech", "speech_man", 9.2, None, -6.0),
+    ("rooster", "rooster", 11.9, None, -9.0),
 ]
 
 

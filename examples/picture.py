@@ -1,6 +1,6 @@
 """Draws a separation as spectrograms: the mixture, and each stem as it is beside what was separated.
 
-uss-jax separate examples/yard.flac --classes Speech Dog Helicopter Tick-tock --out separated
+uss-jax separate examples/yard.flac --classes Fire Speech Dog "Chicken, rooster"
 python examples/picture.py examples/yard.json separated/yard examples/yard.png
 """
 
@@ -67,7 +67,7 @@ def main() -> None:
     for axes in grid[-1]:
         axes.set_xlabel("seconds", fontsize=8)
     figure.tight_layout()
-    figure.savefig(args.out, dpi=90)
+    figure.savefig(args.out, dpi=75)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 A dataset folder holds, besides what TFDS writes, `index-<split>.npz`: the labels of every clip without its audio.
 """
 
+import contextlib
 import csv
 import dataclasses
+import io
 import logging
 import os
 import shutil
@@ -182,7 +184,8 @@ def prepare(name: str, splits: dict[str, list[ClipFile]], out: Path) -> tuple[Pa
     tfds.disable_progress_bar()
     with files.new_folder(out / name) as temporary:
         builder = WeakClips(name, splits, data_dir=str(temporary), file_format="array_record")
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints of downloads, and there are none
+            builder.download_and_prepare()
         stored = Path(builder.data_dir)
         for split in builder.info.splits:
             _write_index(stored, split)
