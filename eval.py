@@ -20,6 +20,10 @@ def main() -> None:
     parser.add_argument("--per-class", default=100, type=int, help="mixtures of each class, default 100")
     parser.add_argument("--seed", default=0, type=int, help="of the choice of mixtures, default 0")
     args = parser.parse_args()
+    if args.per_class < 1:
+        parser.error("--per-class: expected 1 or more")
+    if args.out.is_dir():
+        parser.error(f"--out {args.out}: a folder, where a file was expected")
     try:
         networks = model_dir.load(args.model)
         if args.benchmark == "tagging":
@@ -29,7 +33,7 @@ def main() -> None:
         else:
             result = evaluation.evaluate_folder(networks, args.data, args.query, args.per_class, args.seed)
         files.write_json(args.out, result)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
     means = ", ".join(f"{metric} {value:.2f}" for metric, value in result["mean"].items())
     sys.stdout.write(f"{result['benchmark']} ({result['query']} query), {result['n']} items: {means}\n")

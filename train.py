@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     logger.setLevel(logging.INFO)
     try:
         folder = train(CONFIG.value, Path(WORKDIR.value))
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"train.py: {error}")
     logger.info("model written to %s", folder)
 

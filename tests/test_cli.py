@@ -1,5 +1,6 @@
 """The real command lines: the whole chain in miniature, and what a wrong input gets."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -157,7 +158,8 @@ def test_help_names_the_commands_without_loading_jax():
         (["separate", EXAMPLE, "--classes", "Dogg"], 1, "did you mean 'Dog'"),
         (["separate", EXAMPLE, "--model", "tests"], 1, "tests: not a model directory"),
         (["separate", EXAMPLE, "--model", "huge"], 1, "neither a bundled model"),
-        (["separate", EXAMPLE, "--levels", "7"], 1, "levels run from 1 to 6"),
+        (["separate", EXAMPLE, "--levels", "7"], 2, "invalid choice: 7"),
+        (["separate", EXAMPLE, "--together"], 2, "--together goes with --classes"),
         (["separate", EXAMPLE, "--levels", "1", "--classes", "Dog"], 2, "not allowed with"),
         (["separate", EXAMPLE, EXAMPLE], 1, "both be written"),
         (["separate", EXAMPLE, "--query", "tests"], 1, "no audio files"),
@@ -194,6 +196,44 @@ def test_an_existing_result_is_kept_as_it_is(tmp_path):
     result = uss_jax("separate", EXAMPLE, "--out", tmp_path, status=1)
     assert "exists already" in result.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["yard", "mine.txt"]
+
+
+def test_overwriting_replaces_results_and_nothing_else(tmp_path, capsys):
+    """Neither a folder of recordings, nor a recording, nor what a link points to."""
+    samples, rate = soundfile.read(EXAMPLE, frames=8_000)
+    (tmp_path / "song").mkdir()
+    for path in (tmp_path / "song" / "song.wav", tmp_path / "noise.wav", tmp_path / "plain.wav"):
+        soundfile.write(path, samples, rate)
+    (tmp_path / "plain").write_text("kept")
+    (tmp_path / "noise").symlink_to(tmp_path / "song")
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("song/song.wav", "plain.wav", "noise.wav"):
+        arguments = ["separate", str(tmp_path / name), "--classes", "Dog", "--out", str(tmp_path), "--overwrite"]
+        assert cli.main(arguments) == 1
+        assert "not overwritten" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+    out = str(tmp_path / "out")
+    assert cli.main(["separate", str(tmp_path / "noise.wav"), "--classes", "Dog", "--out", out]) == 0
+    assert cli.main(["separate", str(tmp_path / "noise.wav"), "--classes", "Rain", "--out", out, "--overwrite"]) == 0
+    assert {path.name for path in (tmp_path / "out" / "noise").iterdir()} == {
+        "Rain.wav",
+        "residual.wav",
+        "timeline.json",
+    }
+    stem = str(tmp_path / "out" / "noise" / "Rain.wav")
+    again = ["separate", str(tmp_path / "noise.wav"), "--query", stem, "--out", out, "--overwrite"]
+    assert cli.main(again) == 1
+    assert "to be read from it" in capsys.readouterr().err
+
+
+def test_anchors_of_another_dataset_are_refused(chain, tmp_path):
+    anchors = Anchors.load(chain / "anchors" / "anchors-train.npz")
+    dataclasses.replace(anchors, label=anchors.label[::-1]).save(tmp_path / "anchors-train.npz")
+    command = [part for part in separator_command(chain, "none") if "data.anchors" not in part]
+    result = run(*command, f"--config.data.anchors={tmp_path}", f"--workdir={tmp_path / 'run'}", status=1)
+    assert "of another dataset" in result.stderr
+    assert not (tmp_path / "run").exists()  # so that the corrected command may use it
 
 
 def test_train_and_eval_answer_wrong_input_in_one_sentence(tmp_path):

@@ -1,5 +1,6 @@
 """Model directories: what is written comes back, and what does not fit is refused."""
 
+import dataclasses
 import json
 import pickle
 
@@ -69,6 +70,23 @@ def test_missing_extra_and_misshapen_tensors_are_all_named_at_once(folder):
         assert part in str(error.value)
 
 
+def test_weights_that_are_not_finite_are_refused(folder):
+    change_weights(folder, lambda weights: weights["separator/params/pre_conv/bias"].fill(np.nan))
+    with pytest.raises(ValueError, match="pre_conv/bias holds numbers that are not finite"):
+        model_dir.load(folder)
+
+
+def test_mean_conditions_come_back_and_must_fit_the_classes(networks, tmp_path):
+    networks = dataclasses.replace(
+        networks, config=networks.config | {"classes": [0, 74]}, class_conditions=np.ones((2, 527), np.float32)
+    )
+    model_dir.save(tmp_path / "model", networks, "")
+    np.testing.assert_array_equal(model_dir.load(tmp_path / "model").class_conditions, networks.class_conditions)
+    change_weights(tmp_path / "model", lambda weights: weights.update(class_conditions=np.ones((3, 527), np.float32)))
+    with pytest.raises(ValueError, match="class_conditions has shape"):
+        model_dir.load(tmp_path / "model")
+
+
 def test_a_truncated_weight_file_is_named(folder):
     path = folder / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -95,6 +113,15 @@ def test_a_pickle_in_place_of_weights_is_refused_and_not_run(folder, tmp_path):
         (lambda c: c["tagger"].update(kind="os.system"), "kind 'os.system'"),
         (lambda c: c["separator"].update(depth=3), "no field 'depth'"),
         (lambda c: c["separator"].update(widths="wide"), "config.json"),
+        (lambda c: c["separator"].update(hop=0), "config.json"),
+        (lambda c: c["separator"].update(widths=[8]), "1 widths, but 2 strides"),
+        (lambda c: c["tagger"].update(prior=1), "config.json"),
+        (lambda c: c["tagger"].update(sample_rate_hz=16_000), "32000 Hz"),
+        (lambda c: c["tagger"].update(class_count=10), "527 classes"),
+        (lambda c: c.update(segment_seconds=float("inf")), "config.json"),
+        (lambda c: c.update(classes=[9999]), "class indices"),
+        (lambda c: c.pop("query"), "goes with a query"),
+        (lambda c: c.update(sed=c["tagger"] | {"kind": "cnn14"}), "hears when"),
     ],
 )
 def test_a_wrong_configuration_is_named(folder, change, says):

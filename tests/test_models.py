@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from uss_jax import augment, signal
-from uss_jax.models.cnn14 import Cnn14, Cnn14DecisionLevelMax, shortest_input_samples
+from uss_jax.models.cnn14 import Cnn14, Cnn14DecisionLevelMax
 from uss_jax.models.layers import Upsample, average_pool, batch_norm, fold, unfold
 from uss_jax.models.query import QueryNet
 from uss_jax.models.resunet import ResUNet, apply_mask
@@ -261,12 +261,6 @@ def test_framewise_output_covers_the_clip(patch: tuple[int, int]) -> None:
     assert np.all(framewise[:, whole:] == framewise[:, whole - 1 : whole])
     assert np.allclose(framewise.max(axis=1), tags.clipwise, atol=1e-6)
     assert np.allclose(nn.sigmoid(tags.logits), tags.clipwise)
-
-
-@pytest.mark.parametrize("tagger", [Cnn14(**SMALL_TAGGER), Cnn14DecisionLevelMax(**SMALL_TAGGER)])
-def test_shortest_input_makes_one_segment(tagger: Any) -> None:
-    audio = noise(1, shortest_input_samples(tagger))
-    assert np.all(np.isfinite(applied(tagger, initialised(tagger, audio), audio).clipwise))
 
 
 def test_prior_is_the_initial_probability() -> None:

@@ -59,13 +59,13 @@ def find(probability: np.ndarray, segment_frames: int) -> tuple[np.ndarray, np.n
 
     Args:
       probability: (frames, classes), framewise.
-      segment_frames: hops in a segment, even (200 for 2 s).
+      segment_frames: hops in a segment (200 for 2 s).
 
     Returns:
       First frame of the best segment, (classes,), clamped so that the segment fits into the clip, and the mean
       probability around its centre, (classes,).
     """
-    score = moving_average(probability, segment_frames + 1)
+    score = moving_average(probability, segment_frames // 2 * 2 + 1)
     centre = np.argmax(score, axis=0)
     confidence = np.take_along_axis(score, centre[None], axis=0)[0]
     last = max(0, len(probability) - 1 - segment_frames)

@@ -1,12 +1,14 @@
 """Audio files to arrays and back. Arrays are float32, (time,) for one channel and (time, channels) for more."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from uss_jax import files
+
+SAMPLE_RATE_HZ = 32_000  # of all models and datasets
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus", ".w64", ".caf", ".au")
 
 
@@ -25,7 +27,8 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        samples, sample_rate_hz = soundfile.read(path, dtype="float32")
+        with path.open("rb") as file:  # opened here: soundfile refuses names that are no UTF-8
+            samples, sample_rate_hz = soundfile.read(file, dtype="float32")
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
         raise ValueError(f"{path}: not readable as audio ({reason})") from error
@@ -45,13 +48,8 @@ def write(path: str | Path, samples: np.ndarray, sample_rate_hz: int, subtype: s
       sample_rate_hz: its rate.
       subtype: of libsndfile: FLOAT, PCM_16, PCM_24 …
     """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with files.new_file(Path(path)) as temporary:
         soundfile.write(temporary, samples, sample_rate_hz, subtype=subtype, format="WAV")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import json
 import logging
 import sys
@@ -17,6 +18,9 @@ SUBTYPES = ("FLOAT", "PCM_16", "PCM_24")
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command. Returns 0, or 1 where the input was wrong; wrong usage exits with 2."""
     args = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text, nor terminals UTF-8
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         args.run(args)
@@ -35,14 +39,14 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Any, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, usage_error=command.error)
         return command
 
     command = add("separate", separate, "separate the sounds of recordings")
     command.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
     command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
     wanted = command.add_mutually_exclusive_group()
-    wanted.add_argument("--levels", nargs="+", type=int, default=[], help="ontology levels; default 1 2 3")
+    wanted.add_argument("--levels", nargs="+", type=int, choices=range(1, 7), default=[], help="default 1 2 3")
     wanted.add_argument("--classes", nargs="+", default=[], help="AudioSet names, indices or mids, a stem each")
     wanted.add_argument("--query", nargs="+", type=Path, default=[], help="example recordings of what is wanted")
     wanted.add_argument("--embedding", type=Path, metavar="F.npy", help="a query made by `uss-jax embed`")
@@ -86,10 +90,9 @@ def separate(args: argparse.Namespace) -> None:
     from uss_jax import results
 
     if args.together and not args.classes:
-        raise ValueError("--together goes with --classes")
-    folders = results.folders(args.audio, args.out, args.overwrite)
-
-    import numpy as np
+        args.usage_error("--together goes with --classes")
+    read = [*args.query, *([args.embedding] if args.embedding else [])]
+    folders = results.folders(args.audio, args.out, args.overwrite, read)
 
     from uss_jax import audio, audioset, files, separation
 
@@ -98,7 +101,7 @@ def separate(args: argparse.Namespace) -> None:
     model = separation.Model.load(args.model)
     embedding = None
     if args.embedding:
-        embedding = _read_embedding(args.embedding)
+        embedding = _read_embedding(args.embedding, model)
     elif args.query:
         embedding = _embedding(model, args.query)
     for path, folder in zip(args.audio, folders, strict=True):
@@ -109,12 +112,13 @@ def separate(args: argparse.Namespace) -> None:
             levels=args.levels,
             classes=args.classes,
             together=args.together,
-            embedding=None if embedding is None else np.asarray(embedding),
+            embedding=embedding,
             paper=args.paper,
         )
         with files.new_folder(folder, args.overwrite) as temporary:
             results.write(temporary, path, separated, args.subtype)
-        sys.stdout.write(results.table(path, separated.timeline))
+        if embedding is None:
+            sys.stdout.write(results.table(path, separated.timeline))
         sys.stdout.write(f"{len(separated.stems)} stems and residual.wav in {folder}\n")
 
 
@@ -140,31 +144,33 @@ def embed(args: argparse.Namespace) -> None:
     from uss_jax import files, separation
 
     embedding = _embedding(separation.Model.load(args.model), args.audio)
-    files.make_folder(args.out.parent)
-    temporary = args.out.with_name(args.out.name + ".part")
-    with temporary.open("wb") as file:
+    with files.new_file(args.out) as temporary, temporary.open("wb") as file:
         np.save(file, embedding, allow_pickle=False)
-    temporary.replace(args.out)
     sys.stdout.write(f"an embedding of {len(embedding)} numbers in {args.out}\n")
 
 
 def _embedding(model: Any, paths: list[Path]) -> "np.ndarray":
     from uss_jax import audio
 
-    rate = model.networks.sample_rate_hz
+    rate = audio.SAMPLE_RATE_HZ
     recordings = [audio.read_mono(file, rate) for path in paths for file in audio.find_files(path)]
-    return model.embed(recordings, rate)
+    try:
+        return model.embed(recordings, rate)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(map(str, paths))}: {error}") from error
 
 
-def _read_embedding(path: Path) -> "np.ndarray":
+def _read_embedding(path: Path, model: Any) -> "np.ndarray":
     import numpy as np
+
+    from uss_jax import separation
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        return np.load(path, allow_pickle=False)
+        return separation.checked_condition(np.load(path, allow_pickle=False), model.networks)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not an embedding written by `uss-jax embed`") from error
+        raise ValueError(f"{path}: not an embedding for this model ({error})") from error
 
 
 def models(args: argparse.Namespace) -> None:
@@ -190,8 +196,8 @@ def anchors(args: argparse.Namespace) -> None:
     """Mines the anchors of the split `train`."""
     from uss_jax import mining, model_dir
 
-    for path in mining.mine_dataset(args.dataset, model_dir.load(args.model), args.out):
-        sys.stdout.write(f"anchors in {path}\n")
+    path = mining.mine_split(args.dataset, "train", model_dir.load(args.model), args.out)
+    sys.stdout.write(f"anchors in {path}\n")
 
 
 if __name__ == "__main__":

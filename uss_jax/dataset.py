@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from uss_jax import audio, audioset, files, progress
+from uss_jax.audio import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 32_000
 INDEX_ARRAYS = ("clip_ids", "samples", "label_offsets", "labels")
 
 
@@ -96,6 +96,8 @@ def read_labels(table: Path, audio_dir: Path, prefix: str = "") -> list[ClipFile
             labels = audioset.parse_labels(cell)
         except ValueError as error:
             raise ValueError(f"{table}: line {line}: {error}") from error
+        if not labels:
+            raise ValueError(f"{table}: line {line} has no labels")
         clips.append(ClipFile(prefix + row["filename"], path, labels))
     return clips
 
@@ -154,8 +156,11 @@ def collect(
     if not len(audio_dirs) == len(tables) == len(metas):
         raise ValueError(f"{len(audio_dirs)} audio folders need as many label tables (and --meta tables)")
     splits: dict[str, list[ClipFile]] = {"train": []}
-    for audio_dir, table, meta in zip(audio_dirs, tables, metas, strict=True):
-        prefix = f"{table.parent.name}/" if len(tables) > 1 else ""
+    sets = [table.parent.name for table in tables]
+    if len(set(sets)) < len(sets):
+        sets = list(map(str, range(len(tables))))
+    for audio_dir, table, meta, name in zip(audio_dirs, tables, metas, sets, strict=True):
+        prefix = f"{name}/" if len(tables) > 1 else ""
         names = held_out_names(meta, held_out) if held_out else set()
         for clip in read_labels(table, audio_dir, prefix):
             split = "validation" if clip.clip_id.removeprefix(prefix) in names else "train"

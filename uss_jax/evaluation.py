@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from uss_jax import audio, audioset, metrics, mixtures, model_dir, progress
-from uss_jax.dataset import SAMPLE_RATE_HZ, Clips
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.dataset import Clips
 from uss_jax.inference import Inference
 
 LOUDEST_STEP_SECONDS = 0.1  # grid on which the loudest segment of a clip is looked for

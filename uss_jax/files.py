@@ -23,8 +23,10 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """
 
     def check() -> None:
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise ValueError(f"{path}: exists already; choose another name or allow overwriting (--overwrite)")
+        if path.is_symlink():
+            raise ValueError(f"{path}: is a link, and is not replaced; name the folder itself")
 
     check()
     make_folder(path.parent)
@@ -56,22 +58,33 @@ def make_folder(path: Path) -> None:
         raise ValueError(f"{path}: cannot be made a folder ({error.strerror})") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON through a temporary name."""
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder; what is written there takes the name `path` when the block ends."""
     make_folder(path.parent)
-    temporary = path.with_name(path.name + ".part")
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    temporary.write_bytes(text.encode("utf-8", errors="replace"))  # names of files need not be text
-    os.replace(temporary, path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8, whole or not at all; what is no text (as in the names of some files) becomes a question mark."""
+    with new_file(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes an .npz file through a temporary name."""
-    make_folder(path.parent)
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
+    """Writes an .npz file, whole or not at all."""
+    with new_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from uss_jax import anchors, audio, files, progress
-from uss_jax.dataset import SAMPLE_RATE_HZ, Clips
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.dataset import Clips
 from uss_jax.inference import Inference
 from uss_jax.model_dir import Networks
 
@@ -56,23 +57,18 @@ def anchors_path(folder: str | Path, split: str) -> Path:
     return Path(folder) / f"anchors-{split}.npz"
 
 
-def mine_dataset(dataset: Path, networks: Networks, out: Path, splits: tuple[str, ...] = ("train",)) -> list[Path]:
-    """Mines splits of a dataset into `out`, with a note of what they were made from. Returns the files."""
-    paths = []
-    for split in splits:
-        clips = Clips(dataset, split)
-        mined = mine(clips, networks)
-        mined.save(anchors_path(out, split))
-        files.write_json(
-            Path(out) / f"anchors-{split}.json",
-            {
-                "dataset": clips.folder.parent.name,
-                "split": split,
-                "model": networks.config["name"],
-                "segment_seconds": networks.config["segment_seconds"],
-                "anchors": len(mined.clip),
-                "mean_confidence": float(np.mean(mined.confidence, dtype=np.float64)),
-            },
-        )
-        paths.append(anchors_path(out, split))
-    return paths
+def mine_split(dataset: Path, split: str, networks: Networks, out: Path) -> Path:
+    """Mines one split of a dataset into `out`, with a note of what it was made from. Returns the anchors' file."""
+    clips = Clips(dataset, split)
+    mined = mine(clips, networks)
+    mined.save(anchors_path(out, split))
+    note = {
+        "dataset": clips.folder.parent.name,
+        "split": split,
+        "model": networks.config["name"],
+        "segment_seconds": networks.config["segment_seconds"],
+        "anchors": len(mined.clip),
+        "mean_confidence": float(np.mean(mined.confidence, dtype=np.float64)),
+    }
+    files.write_json(Path(out) / f"anchors-{split}.json", note)
+    return anchors_path(out, split)

@@ -7,7 +7,8 @@ import numpy as np
 
 from uss_jax import audio, audioset
 from uss_jax.anchors import Anchors
-from uss_jax.dataset import SAMPLE_RATE_HZ, Clips
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.dataset import Clips
 from uss_jax.sampling import BalancedSampler
 
 PARTNER_SEARCH = 1000  # places of the order that are looked through for a partner of another class

@@ -19,7 +19,8 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from uss_jax import files
+from uss_jax import audioset, files
+from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.models import cnn14
 from uss_jax.models.query import QueryNet
 from uss_jax.models.resunet import ResUNet
@@ -57,12 +58,7 @@ class Networks:
     @property
     def segment_samples(self) -> int:
         """Samples of a segment, the separator's and the anchors' length."""
-        return round(self.config["segment_seconds"] * self.sample_rate_hz)
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """The rate of all audio that the model sees."""
-        return int(self.tagger.sample_rate_hz)
+        return round(self.config["segment_seconds"] * SAMPLE_RATE_HZ)
 
     @property
     def condition_size(self) -> int:
@@ -95,7 +91,15 @@ def as_tuple(value: Any) -> Any:
 def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Networks:
     """The modules that a configuration describes. Raises ValueError where it is wrong."""
     tagger = build(TAGGERS, config["tagger"])
+    if (tagger.sample_rate_hz, tagger.class_count) != (SAMPLE_RATE_HZ, audioset.CLASS_COUNT):
+        raise ValueError(f"models hear {SAMPLE_RATE_HZ} Hz and tell {audioset.CLASS_COUNT} classes")
+    if not all(isinstance(index, int) and 0 <= index < audioset.CLASS_COUNT for index in config["classes"]):
+        raise ValueError("classes: expected a list of class indices")
+    if bool(config.get("separator")) != bool(config.get("query")):
+        raise ValueError("a separator goes with a query")
     sed = build(TAGGERS, config["sed"]) if config.get("sed") else None
+    if isinstance(sed, cnn14.Cnn14):
+        raise ValueError("sed: expected a tagger that hears when a class sounds (cnn14_decision_level_max)")
     if sed is None and isinstance(tagger, cnn14.Cnn14DecisionLevelMax):
         sed, variables = tagger, variables | {"sed": variables.get("tagger")}
     query = QueryNet(**config["query"]) if config.get("query") else None
@@ -137,13 +141,18 @@ def save(folder: Path, networks: Networks, card: str, *, half: bool = False, ove
     if networks.class_conditions is not None:
         flat["class_conditions"] = np.asarray(networks.class_conditions)
     if half:
-        flat = {name: value.astype(np.float16) for name, value in flat.items()}
+        flat = {name: _as_half(value) for name, value in flat.items()}
     with files.new_folder(folder, overwrite) as temporary:
         files.write_json(temporary / "config.json", {"format": FORMAT} | networks.config)
         safetensors.numpy.save_file(
             {name: np.ascontiguousarray(value) for name, value in flat.items()}, temporary / "weights.safetensors"
         )
         (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def _as_half(value: np.ndarray) -> np.ndarray:
+    """The array in 16 bits, or as it is where they would overflow."""
+    return value.astype(np.float16) if np.abs(value).max(initial=0.0) <= np.finfo(np.float16).max else value
 
 
 def bundled() -> dict[str, Path]:
@@ -181,10 +190,14 @@ def load(name_or_dir: str | Path) -> Networks:
     try:
         networks = build_networks(config, {})
         expected = jax.eval_shape(lambda: initial_variables(networks, jax.random.key(0)))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        shapes = {name: value.shape for name, value in traverse_util.flatten_dict(expected, sep="/").items()}
+        if "class_conditions" in flat:
+            size = shapes["separator/params/middle/norm1/film/kernel"][0]
+            shapes["class_conditions"] = (len(config["classes"]), size)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{folder / 'config.json'}: does not describe a model ({error})") from error
+    _check_weights(folder / "weights.safetensors", shapes, flat)
     conditions = flat.pop("class_conditions", None)
-    _check(folder, traverse_util.flatten_dict(expected, sep="/"), flat)
     empty: dict[str, Any] = {part: {} for part, tree in expected.items() if not tree}
     variables = empty | traverse_util.unflatten_dict(flat, sep="/")
     return dataclasses.replace(build_networks(config, variables), class_conditions=conditions)
@@ -213,15 +226,15 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
     return {name: value.astype(np.float32) for name, value in flat.items()}
 
 
-def _check(folder: Path, expected: Mapping[str, Any], found: Mapping[str, np.ndarray]) -> None:
-    """Raises one ValueError that lists every missing, extra and misshapen tensor."""
-    problems = [f"{name} is missing" for name in sorted(set(expected) - set(found))]
-    problems += [f"{name} is not part of the model" for name in sorted(set(found) - set(expected))]
-    problems += [
-        f"{name} has shape {found[name].shape}, not {expected[name].shape}"
-        for name in sorted(set(found) & set(expected))
-        if found[name].shape != expected[name].shape
-    ]
+def _check_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, np.ndarray]) -> None:
+    """Raises one ValueError that lists every missing, extra, misshapen and not finite tensor."""
+    problems = [f"{name} is missing" for name in sorted(set(shapes) - set(found))]
+    problems += [f"{name} is not part of the model" for name in sorted(set(found) - set(shapes))]
+    for name in sorted(set(found) & set(shapes)):
+        if found[name].shape != shapes[name]:
+            problems.append(f"{name} has shape {found[name].shape}, not {shapes[name]}")
+        elif not np.isfinite(found[name]).all():
+            problems.append(f"{name} holds numbers that are not finite")
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise ValueError(f"{folder / 'weights.safetensors'}: does not fit config.json: {shown}")
+        raise ValueError(f"{path}: does not fit config.json: {shown}")

@@ -30,7 +30,7 @@ def example_condition(inference: Inference, recordings: list[np.ndarray]) -> np.
     networks = inference.networks
     means = []
     for recording in recordings:
-        loud = audio.remove_silence(recording, networks.sample_rate_hz)
+        loud = audio.remove_silence(recording, audio.SAMPLE_RATE_HZ)
         pieces = audio.segments(loud, networks.segment_samples)
         if len(pieces):
             means.append(inference.conditions(pieces).mean(axis=0))

@@ -1,6 +1,7 @@
 """What `uss-jax separate` leaves behind for a recording: stems, residual and timeline."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,14 @@ if TYPE_CHECKING:
 LONGEST_NAME = 100  # characters of a stem's file name
 
 
-def folders(paths: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
+def folders(paths: Sequence[Path], out: Path, overwrite: bool, kept: Sequence[Path] = ()) -> list[Path]:
     """The result folder of each recording, checked before any work begins.
+
+    Args:
+      paths: the recordings.
+      out: folder of the result folders.
+      overwrite: earlier results may be replaced; nothing else ever is.
+      kept: further files and folders that are read.
 
     Raises:
       ValueError: a recording is missing, two have one name, or a folder exists and may not be replaced.
@@ -25,8 +32,14 @@ def folders(paths: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
         folder = out / file_name(path.stem)
         if folder in found:
             raise ValueError(f"{found[folder]} and {path} would both be written to {folder}")
-        if folder.exists() and not overwrite:
-            raise ValueError(f"{folder}: exists already; choose another --out or allow overwriting (--overwrite)")
+        if os.path.lexists(folder):
+            if not overwrite:
+                raise ValueError(f"{folder}: exists already; choose another --out or allow overwriting (--overwrite)")
+            if folder.is_symlink() or not (folder / "timeline.json").is_file():
+                raise ValueError(f"{folder}: not a result of `uss-jax separate`, so it is not overwritten")
+            for read in (*paths, *kept):
+                if folder.resolve() in (read.resolve(), *read.resolve().parents):
+                    raise ValueError(f"{folder}: not overwritten, since {read} is to be read from it")
         found[folder] = path
     return list(found)
 

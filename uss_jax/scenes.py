@@ -32,7 +32,7 @@ def evaluate_scenes(networks: model_dir.Networks, data: Path) -> dict[str, Any]:
     per_stem: dict[str, dict[str, float]] = {}
     events: list[dict[str, Any]] = []
     for path in found:
-        scene = json.loads(path.read_text(encoding="utf-8"))
+        scene = _read(path)
         mixture, rate = audio.read(_inside(path, scene["mixture"]))
         heard = [event for event in model.tag(mixture, rate, levels=()) if event.level is None]
         for stem, file in scene["stems"].items():
@@ -40,9 +40,10 @@ def evaluate_scenes(networks: model_dir.Networks, data: Path) -> dict[str, Any]:
             truth, _ = audio.read(_inside(path, file))
             separated = model.separate(mixture, rate, classes=list(labels), together=True)
             estimate = next(iter(separated.stems.values())).audio
+            flat = [signal.reshape(-1) for signal in (truth, estimate, mixture)]  # all channels together
             per_stem[f"{path.stem}: {stem}"] = {
-                "sdr": float(metrics.sdr(truth, estimate)),
-                "sdri": float(metrics.sdr_improvement(truth, estimate, mixture)),
+                "sdr": float(metrics.sdr(*flat[:2])),
+                "sdri": float(metrics.sdr_improvement(*flat)),
                 "n": 1,
             }
         for event in scene["events"]:
@@ -85,6 +86,19 @@ def _is_scene(path: Path) -> bool:
     except ValueError:
         return False
     return isinstance(content, dict) and {"mixture", "stems", "events"} <= set(content)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The scene; raises ValueError where an event or a stem lacks what the other needs."""
+    scene = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        labelled = {event["stem"] for event in scene["events"] if event["labels"] and event["onset"] < event["offset"]}
+        lacking = set(scene["stems"]) - labelled
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: an event needs stem, labels, onset and offset ({error})") from error
+    if lacking or not labelled:
+        raise ValueError(f"{path}: no labelled event of the stem {min(lacking, default='')!r}")
+    return scene
 
 
 def _inside(scene: Path, file: str) -> Path:

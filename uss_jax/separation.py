@@ -12,6 +12,7 @@ from uss_jax.inference import Inference
 from uss_jax.targets import Target
 
 THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
+MOST_CHANNELS = 64  # more are taken for (channels, time), which is the wrong way round
 OVERLAP_SHARE = 0.25  # of a block, shared with its neighbour
 
 
@@ -114,7 +115,7 @@ class Model:
         sample_rate_hz: int,
         *,
         levels: Sequence[int] = (),
-        classes: Sequence[str | int] = (),
+        classes: Sequence[str | int] | str | int = (),
         together: bool = False,
         query: Sequence[np.ndarray] = (),
         embedding: np.ndarray | None = None,
@@ -140,6 +141,7 @@ class Model:
           ValueError: the model does not separate, or the audio or what is asked for is wrong.
         """
         self._need_separator()
+        classes = [classes] if isinstance(classes, str | int) else classes
         if sum(map(bool, (len(levels), len(classes), len(query), embedding is not None))) > 1:
             raise ValueError("ask for one of: levels, classes, query, embedding")
         samples = _checked(samples, sample_rate_hz)
@@ -147,9 +149,9 @@ class Model:
             embedding = self.embed(query, sample_rate_hz)
         if paper:
             samples = self._to_model(samples, sample_rate_hz)
-            sample_rate_hz = self.networks.sample_rate_hz
+            sample_rate_hz = audio.SAMPLE_RATE_HZ
         if embedding is not None:
-            wanted = [Target("query", condition=self._checked_condition(embedding))]
+            wanted = [Target("query", condition=checked_condition(embedding, self.networks))]
         elif len(classes):
             wanted = targets.of_classes(classes, together)
         else:
@@ -158,7 +160,7 @@ class Model:
 
     def _separate(self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target], paper: bool) -> Separation:
         overlap = 0 if paper else self._overlap
-        channels = [audio.resample(x, sample_rate_hz, self.networks.sample_rate_hz) for x in np.atleast_2d(samples.T)]
+        channels = [audio.resample(x, sample_rate_hz, audio.SAMPLE_RATE_HZ) for x in np.atleast_2d(samples.T)]
         mono = np.mean(channels, axis=0)
         mono_blocks = self._split(mono, overlap)
         probabilities = self._inference.probabilities(mono_blocks)
@@ -180,9 +182,7 @@ class Model:
         stems = {}
         for target, of_target in zip(wanted, separated, strict=True):
             joined = np.stack([blocks.join(x, overlap, len(mono)) for x in of_target], axis=-1)
-            joined = audio.fit_length(
-                audio.resample(joined, self.networks.sample_rate_hz, sample_rate_hz), len(samples)
-            )
+            joined = audio.fit_length(audio.resample(joined, audio.SAMPLE_RATE_HZ, sample_rate_hz), len(samples))
             stems[target.name] = Stem(target.name, joined.reshape(samples.shape), target.level, target.mid)
         finest = max((target.level or 0 for target in wanted), default=0)
         total = sum((stem.audio for stem in stems.values() if (stem.level or 0) == finest), np.zeros_like(samples))
@@ -207,7 +207,7 @@ class Model:
         return found
 
     def _timeline(self, wanted: list[Target], probabilities: np.ndarray, samples: int, overlap: int) -> list[Event]:
-        rate = self.networks.sample_rate_hz
+        rate = audio.SAMPLE_RATE_HZ
         events = []
         for target in wanted:
             if not target.class_indices:  # the tagger does not hear a query by example
@@ -234,24 +234,28 @@ class Model:
         return blocks.split(samples, self.networks.segment_samples, overlap)
 
     def _to_model(self, samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        return audio.resample(audio.to_mono(samples), sample_rate_hz, self.networks.sample_rate_hz)
+        return audio.resample(audio.to_mono(samples), sample_rate_hz, audio.SAMPLE_RATE_HZ)
 
     def _need_separator(self) -> None:
         if self.networks.separator is None:
             raise ValueError(f"the model {self.networks.config['name']!r} tags and does not separate")
 
-    def _checked_condition(self, embedding: Any) -> np.ndarray:
-        size = self.networks.condition_size
-        embedding = np.asarray(embedding, np.float32)
-        if embedding.shape != (size,) or not np.isfinite(embedding).all():
-            raise ValueError(f"an embedding of shape {embedding.shape}: expected ({size},), all finite")
-        return embedding
+
+def checked_condition(embedding: Any, networks: model_dir.Networks) -> np.ndarray:
+    """A query as float32, (condition,); raises ValueError where it is not finite or does not fit the model."""
+    if not isinstance(embedding, np.ndarray) or embedding.dtype.kind not in "fiu":
+        raise ValueError("an embedding is an array of real numbers")
+    if embedding.shape != (networks.condition_size,) or not np.isfinite(embedding).all():
+        raise ValueError(f"an embedding of shape {embedding.shape}: expected ({networks.condition_size},), all finite")
+    return embedding.astype(np.float32)
 
 
 def _checked(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """The audio as float32; raises ValueError where it is empty, not finite, or of another shape."""
+    """The audio as float32; raises ValueError where it is empty, not finite, of another shape, or no floats."""
+    if np.asarray(samples).dtype.kind != "f":
+        raise ValueError(f"audio of type {np.asarray(samples).dtype}: expected floats from −1 to 1")
     samples = np.asarray(samples, np.float32)
-    if samples.ndim not in (1, 2) or samples.size == 0:
+    if samples.ndim not in (1, 2) or samples.size == 0 or samples.shape[1:] > (MOST_CHANNELS,):
         raise ValueError(f"audio of shape {samples.shape}: expected (time,) or (time, channels), not empty")
     if not np.isfinite(samples).all():
         raise ValueError("the audio holds samples that are NaN or infinite")

@@ -154,8 +154,3 @@ class Cnn14DecisionLevelMax(_Cnn):
         missing = signal.frame_count(audio.shape[-1], self.hop) - framewise.shape[1]
         framewise = jnp.pad(framewise, [(0, 0), (0, max(0, missing)), (0, 0)], mode="edge")
         return Tags(clip_logits, nn.sigmoid(clip_logits), framewise=framewise)
-
-
-def shortest_input_samples(tagger: _Cnn) -> int:
-    """The fewest samples from which a tagger's trunk makes one segment."""
-    return max(math.ceil(tagger.window / 2) + 1, tagger.frames_per_segment * tagger.hop)

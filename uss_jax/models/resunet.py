@@ -89,6 +89,8 @@ class ResUNet(nn.Module):
         if mixture.ndim != 2 or condition.ndim != 2 or mixture.shape[0] != condition.shape[0]:
             shapes = f"{mixture.shape} and {condition.shape}"
             raise ValueError(f"expected a mixture (batch, time) and a condition (batch, size), got {shapes}")
+        if len(self.widths) != len(self.strides):
+            raise ValueError(f"{len(self.widths)} widths, but {len(self.strides)} strides: each level needs both")
         spectrum = signal.stft(mixture, self.window, self.hop)
         magnitude = signal.magnitude(spectrum)
         maps = self.mask_maps(magnitude, condition, train)

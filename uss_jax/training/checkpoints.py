@@ -7,6 +7,7 @@ import grain
 import jax
 import orbax.checkpoint as ocp
 
+from uss_jax import files
 from uss_jax.training.step import TrainState
 
 
@@ -49,5 +50,5 @@ def save_config(workdir: Path, config: Any) -> None:
     path = workdir / "config.json"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path}: this workdir belongs to a run with another configuration; choose another one")
-    workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    if not path.exists():
+        files.write_text(path, text)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from uss_jax import mixtures, model_dir, parallel, progress
 from uss_jax.training.card import model_card
 from uss_jax.training.checkpoints import Checkpoints, save_config
-from uss_jax.training.metrics import MetricWriter
+from uss_jax.training.metrics import MetricWriter, require_finite
 from uss_jax.training.optimiser import make_optimiser, make_schedule
 from uss_jax.training.step import TrainState, make_step
 from uss_jax.training.tasks import make_task
@@ -33,7 +33,9 @@ def train(config: Any, workdir: Path) -> Path:
       ValueError: data or configuration are wrong.
       FloatingPointError: the loss is not finite.
     """
-    save_config(workdir, config)
+    for name in ("steps", "batch_size", "log_every", "checkpoint_every", "checkpoints_kept"):
+        if config[name] < 1:
+            raise ValueError(f"{name} is {config[name]}: expected 1 or more")
 
     # Task: data, model, loss.
     task = make_task(config, items=config.steps * config.batch_size)
@@ -48,6 +50,7 @@ def train(config: Any, workdir: Path) -> Path:
     step_function = parallel.pmap_step(make_step(task.loss, optimiser, config.seed))
 
     # Resume.
+    save_config(workdir, config)
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints_kept)
     state = checkpoints.restore_newest(state, data)
     first_step = int(state.step)
@@ -72,6 +75,7 @@ def train(config: Any, workdir: Path) -> Path:
                 if pending:
                     _log(writer, *pending)
                     pending = None
+                require_finite(step, float(metrics["loss"]))
                 checkpoints.save(step, state, data)
     writer.close()
     checkpoints.close()

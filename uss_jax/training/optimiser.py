@@ -58,6 +58,8 @@ def make_schedule(config: Any, steps: int) -> optax.Schedule:
     if config.schedule == "paper":
         return paper_schedule(config.learning_rate)
     if config.schedule == "cosine":
+        if config.warmup_steps >= steps:
+            raise ValueError(f"optimiser.warmup_steps is {config.warmup_steps}: expected fewer than the {steps} steps")
         return cosine_schedule(config.learning_rate, steps, config.warmup_steps)
     raise ValueError(f"optimiser.schedule {config.schedule!r}: expected 'paper' or 'cosine'")
 
