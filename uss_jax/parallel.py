@@ -1,4 +1,4 @@
-"""Devices: everything that knows about more than one. Leaving pmap means changing this file alone."""
+"""Devices: the map over all of them, and where arrays lie. Leaving pmap means changing this file alone."""
 
 import functools
 from collections.abc import Callable
