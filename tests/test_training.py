@@ -87,14 +87,17 @@ state, step = small_state_and_step()
 state, step = parallel.replicate(state), parallel.pmap_step(step)
 for _ in range(3):
     state, metrics = step(state, parallel.shard(batch_of(8)))
-leaves = [np.asarray(x) for x in jax.tree.leaves((state.params, state.batch_stats, metrics))]
+leaves = [np.asarray(x) for x in jax.tree.leaves((state.params, state.batch_stats, metrics["loss"]))]
 np.savez({out!r}, *leaves)
 """
 
 
 @pytest.mark.slow
 def test_four_devices_train_as_one_does(tmp_path):
-    """Batch statistics included: without synchronised BatchNorm this fails."""
+    """Weights, batch statistics and loss: without synchronised BatchNorm this fails.
+
+    The norm of the gradient is not compared: the gradient of an L1 loss is a sign, which rounding turns round.
+    """
     results = []
     for devices in (1, 4):
         out = str(tmp_path / f"{devices}.npz")
@@ -104,7 +107,7 @@ def test_four_devices_train_as_one_does(tmp_path):
         with np.load(out) as file:
             results.append([file[name] for name in file.files])
     for one, four in zip(*results, strict=True):
-        np.testing.assert_allclose(one, four, atol=1e-5, rtol=1e-4)
+        np.testing.assert_allclose(one, four, atol=1e-5, rtol=1e-5)
 
 
 def test_the_papers_schedule_rises_in_four_steps():
