@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="bundled model or model directory")
     parser.add_argument("--benchmark", required=True, choices=["folder", "scenes", "tagging"])
     parser.add_argument(
-        "--data", required=True, type=Path, help="dataset made by `uss-jax prepare`, with held-out clips"
+        "--data", required=True, type=Path, help="dataset of `uss-jax prepare` with held-out clips; folder of scenes"
     )
     parser.add_argument("--out", required=True, type=Path, help="JSON file for the result")
     parser.add_argument("--query", default="average", choices=["average", "oracle"], help="see README, default average")

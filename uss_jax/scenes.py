@@ -34,7 +34,7 @@ def evaluate_scenes(networks: model_dir.Networks, data: Path) -> dict[str, Any]:
     for path in found:
         scene = _read(path)
         mixture, rate = audio.read(_inside(path, scene["mixture"]))
-        heard = [event for event in model.tag(mixture, rate, levels=()) if event.level is None]
+        heard = model.tag(mixture, rate, levels=())
         for stem, file in scene["stems"].items():
             labels = {label: None for event in scene["events"] if event["stem"] == stem for label in event["labels"]}
             truth, _ = audio.read(_inside(path, file))
