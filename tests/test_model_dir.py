@@ -133,6 +133,6 @@ def test_a_wrong_configuration_is_named(folder, change, says):
     assert "config.json" in str(error.value)
 
 
-def test_an_unknown_model_is_told_the_bundled_ones():
-    with pytest.raises(ValueError, match="neither a bundled model"):
+def test_an_unknown_model_is_told_the_known_ones():
+    with pytest.raises(ValueError, match="neither a known model"):
         model_dir.load("no such model")

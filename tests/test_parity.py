@@ -1,38 +1,25 @@
 """The networks, spectra, optimiser and anchors of this project equal the PyTorch reference's, in fp32 on the CPU."""
 
 import copy
-import importlib
-import importlib.util
-import sys
-import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+import make_golden
 import numpy as np
 import optax
 import pytest
-from reference_weights import randomise, resunet_variables, tagger_variables
+import reference
+import seeded
+from reference import torch
+from seeded import NETWORKS, conditions, curves, flat, normal, relative_error, shapes_of, sounds
 
 from uss_jax import anchors, losses, signal
-from uss_jax.models.cnn14 import Cnn14, Cnn14DecisionLevelMax
-from uss_jax.models.resunet import ResUNet
-from uss_jax.training.optimiser import make_optimiser, paper_schedule
+from uss_jax.pytorch import names
+from uss_jax.training.optimiser import paper_schedule
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchlibrosa")
-pytest.importorskip("uss")
-PANNS = importlib.util.find_spec("panns_inference")  # does not run the package's __init__, which would download
-if PANNS is None:
-    pytest.skip("could not find panns_inference", allow_module_level=True)
-
-SAMPLE_RATE_HZ = 32_000
-MEL = {"sample_rate_hz": SAMPLE_RATE_HZ, "bands": 64, "low_hz": 50.0, "high_hz": 14_000.0}
-PANNS_FIELDS = {"mel_bins": 64, "fmin": 50, "fmax": 14_000, "classes_num": 527}
-PANNS_FRONT_END = {"sample_rate": SAMPLE_RATE_HZ, "window_size": 1024, "hop_size": 320}
-TAGGERS = {"Cnn14": Cnn14, "Cnn14_DecisionLevelMax": Cnn14DecisionLevelMax}
+MEL = {"sample_rate_hz": seeded.SAMPLE_RATE_HZ, "bands": 64, "low_hz": 50.0, "high_hz": 14_000.0}
 
 
 @pytest.fixture(autouse=True)
@@ -40,52 +27,6 @@ def on_cpu() -> Iterator[None]:
     """Accelerators round matrix products more coarsely."""
     with jax.default_device(jax.devices("cpu")[0]):
         yield
-
-
-@pytest.fixture(scope="module")
-def panns(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """`panns_inference.models`, imported past the package's __init__ and without traces in the user's home."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.mktemp("matplotlib")))
-        package = types.ModuleType("panns_reference")
-        package.__path__ = list(PANNS.submodule_search_locations)
-        patch.setitem(sys.modules, "panns_reference", package)
-        yield importlib.import_module("panns_reference.models")
-
-
-def relative_error(ours: Any, reference: Any) -> float:
-    """‖ours − reference‖ / ‖reference‖."""
-    ours, reference = (np.asarray(x, np.float64) for x in (ours, reference))
-    assert ours.shape == reference.shape
-    return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
-
-
-def sounds(samples: int, seed: int = 0, batch: int = 2) -> np.ndarray:
-    """Decaying chirps in noise, so that bands and moments differ in level: (batch, samples)."""
-    rng = np.random.default_rng(seed)
-    seconds = np.arange(samples) / SAMPLE_RATE_HZ
-    audio = 0.003 * rng.standard_normal((batch, samples))
-    for clip in audio:
-        for _ in range(4):
-            low_hz, sweep_hz, onset = rng.uniform(100, 4000), rng.uniform(-50, 2000), rng.uniform(0, 0.7) * seconds[-1]
-            after = np.maximum(seconds - onset, 0.0)
-            clip += 0.2 * np.sin(2 * np.pi * (low_hz + sweep_hz * after) * after) * np.exp(-3.0 * after)
-    return audio.astype(np.float32)
-
-
-def state_of(module: Any) -> dict[str, np.ndarray]:
-    """A PyTorch module's parameters and buffers, copied: training changes the buffers in place."""
-    return {name: value.numpy().copy() for name, value in module.state_dict().items()}
-
-
-def shapes(tree: Any) -> Any:
-    """The shapes of a tree's leaves."""
-    return jax.tree.map(lambda leaf: leaf.shape, tree)
-
-
-def flat(tree: Any) -> np.ndarray:
-    """All leaves in one vector."""
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 # Spectra
@@ -111,8 +52,8 @@ def test_istft_of_a_changed_spectrum() -> None:
     spectrum = np.array(signal.stft(jnp.asarray(sounds(samples)), 2048, 320))
     spectrum *= rng.uniform(0, 1, spectrum.shape).astype(np.float32)
     parts = [torch.from_numpy(np.ascontiguousarray(x))[:, None] for x in (spectrum.real, spectrum.imag)]
-    reference = ISTFT(n_fft=2048, hop_length=320)(*parts, samples)
-    assert relative_error(signal.istft(jnp.asarray(spectrum), 2048, 320, samples), reference) < 1e-5
+    expected = ISTFT(n_fft=2048, hop_length=320)(*parts, samples)
+    assert relative_error(signal.istft(jnp.asarray(spectrum), 2048, 320, samples), expected) < 1e-5
 
 
 @pytest.mark.parametrize("silent", [False, True])
@@ -124,60 +65,68 @@ def test_log_mel(silent: bool) -> None:
         audio[:, 20_000:] = 0.0
     extract = torch.nn.Sequential(
         Spectrogram(n_fft=1024, hop_length=320),
-        LogmelFilterBank(sr=SAMPLE_RATE_HZ, n_fft=1024, n_mels=64, fmin=50, fmax=14_000, top_db=None),
+        LogmelFilterBank(sr=seeded.SAMPLE_RATE_HZ, n_fft=1024, n_mels=64, fmin=50, fmax=14_000, top_db=None),
     )
-    reference = extract(torch.from_numpy(audio))[:, 0]
-    assert relative_error(signal.log_mel(jnp.asarray(audio), window=1024, hop=320, **MEL), reference) < 1e-5
+    expected = extract(torch.from_numpy(audio))[:, 0]
+    assert relative_error(signal.log_mel(jnp.asarray(audio), window=1024, hop=320, **MEL), expected) < 1e-5
 
 
-# Taggers
+# Networks
 
 
 class Pair(NamedTuple):
     """A reference module and the same network here.
 
     Attributes:
-      reference: PyTorch module, in evaluation mode.
-      module: Linen module.
+      theirs: PyTorch module, in evaluation mode.
+      ours: Linen module.
       variables: its variables, converted.
-      apply: `module.apply`, compiled.
+      apply: `ours.apply`, compiled.
     """
 
-    reference: Any
-    module: Any
+    theirs: Any
+    ours: Any
     variables: Any
     apply: Any
 
 
-@pytest.fixture(scope="module", params=TAGGERS)
-def taggers(request: pytest.FixtureRequest, panns: Any) -> Pair:
+def make_pair(name: str) -> Pair:
+    ours = NETWORKS[name].module
+    return Pair(reference.module(name), ours, seeded.variables(name), jax.jit(ours.apply))
+
+
+@pytest.fixture(scope="module", params=["Cnn14", "Cnn14_DecisionLevelMax"])
+def taggers(request: pytest.FixtureRequest) -> Pair:
     """Each PANNs tagger."""
-    reference = getattr(panns, request.param)(**PANNS_FRONT_END, **PANNS_FIELDS)
-    randomise(reference, 1, lambda: reference(torch.from_numpy(sounds(64_000, seed=9))))
-    module = TAGGERS[request.param]()
-    return Pair(reference, module, tagger_variables(state_of(reference)), jax.jit(module.apply))
+    return make_pair(request.param)
 
 
-def assert_taggers_agree(taggers: Pair, audio: np.ndarray) -> None:
-    """Compares whatever the reference returns."""
-    with torch.no_grad():
-        reference = taggers.reference(torch.from_numpy(audio))
-    tags = taggers.apply(taggers.variables, audio)
-    assert set(reference) in ({"clipwise_output", "embedding"}, {"clipwise_output", "framewise_output"})
-    for name, values in reference.items():
-        assert relative_error(getattr(tags, name.removesuffix("_output")), values) < 1e-4, name
+@pytest.fixture(scope="module")
+def resunets() -> Pair:
+    """Of the soft condition."""
+    return make_pair("ResUNet30_soft")
 
 
-def test_tagger_variables_are_complete(taggers: Pair) -> None:
-    expected = jax.eval_shape(taggers.module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64_000), jnp.float32))
-    assert shapes(taggers.variables) == shapes(expected)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_variables_are_complete(name: str) -> None:
+    network = NETWORKS[name]
+    shaped = [jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in seeded.inputs(network, 64_000)]
+    expected = jax.eval_shape(network.module.init, jax.random.key(0), *shaped)
+    state = reference.state_of(reference.bare_module(name))
+    assert shapes_of(names.to_linen(state, network.tensors)) == shapes_of(expected)
 
 
 # The frames of 41 000 samples, 129, leave a remainder in every pooling, as do the 201 of 2 s and the 1001 of 10 s.
 @pytest.mark.slow
 @pytest.mark.parametrize("samples", [41_000, 64_000, 320_000])
 def test_tagger(taggers: Pair, samples: int) -> None:
-    assert_taggers_agree(taggers, sounds(samples))
+    audio = sounds(samples)
+    with torch.no_grad():
+        expected = reference.run(taggers.theirs, audio)
+    tags = taggers.apply(taggers.variables, audio)
+    assert set(expected) in ({"clipwise_output", "embedding"}, {"clipwise_output", "framewise_output"})
+    for name, values in expected.items():
+        assert relative_error(getattr(tags, name.removesuffix("_output")), values) < 1e-4, name
 
 
 @pytest.mark.slow
@@ -193,60 +142,17 @@ def test_tagger_comparison_can_fail(taggers: Pair) -> None:
     assert relative_error(taggers.apply(shuffled, audio).clipwise, tags.clipwise) > 1e-2
 
 
-# Separator
-
-
-def make_resunet(condition_size: int) -> Pair:
-    """ResUNet30 and its twin."""
-    from uss.models.resunet import ResUNet30
-
-    reference = ResUNet30(input_channels=1, output_channels=1, condition_size=condition_size)
-    randomise(reference, 2, lambda: separate(reference, sounds(20_001, seed=9), conditions(condition_size, seed=9)))
-    module = ResUNet()
-    return Pair(reference, module, resunet_variables(state_of(reference)), jax.jit(module.apply))
-
-
-def conditions(size: int, seed: int = 0) -> np.ndarray:
-    """(2, size), like tagger outputs: not negative, and 1 in the mean square, so that FiLM shifts by about 1."""
-    return np.abs(np.random.default_rng(seed).standard_normal((2, size))).astype(np.float32)
-
-
-def separate(reference: Any, audio: np.ndarray, condition: np.ndarray) -> Any:
-    """Runs a ResUNet30: (batch, time) and (batch, condition) → (batch, time), a tensor."""
-    inputs = {"mixture": torch.from_numpy(audio)[:, None], "condition": torch.from_numpy(condition)}
-    return reference(inputs)["waveform"][:, 0]
-
-
-@pytest.fixture(scope="module")
-def resunets() -> Pair:
-    """Of the soft condition."""
-    return make_resunet(527)
-
-
-@pytest.mark.slow
-def test_resunet_variables_are_complete(resunets: Pair) -> None:
-    inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 64_000), (1, 527))]
-    expected = jax.eval_shape(resunets.module.init, jax.random.key(0), *inputs)
-    assert shapes(resunets.variables) == shapes(expected)
-
-
 # The frames of 20 001 samples, 63, are padded to 64; the 201 of two seconds to 224.
 @pytest.mark.slow
-@pytest.mark.parametrize("samples", [20_001, 64_000])
-def test_resunet(resunets: Pair, samples: int) -> None:
-    audio, condition = sounds(samples), conditions(527)
+@pytest.mark.parametrize(
+    ("name", "samples"), [("ResUNet30_soft", 20_001), ("ResUNet30_soft", 64_000), ("ResUNet30_latent", 64_000)]
+)
+def test_resunet(name: str, samples: int) -> None:
+    pair = make_pair(name)
+    inputs = seeded.inputs(NETWORKS[name], samples)
     with torch.no_grad():
-        reference = separate(resunets.reference, audio, condition)
-    assert relative_error(resunets.apply(resunets.variables, audio, condition), reference) < 1e-5
-
-
-@pytest.mark.slow
-def test_resunet_with_latent_condition() -> None:
-    pair = make_resunet(2048)
-    audio, condition = sounds(64_000), conditions(2048)
-    with torch.no_grad():
-        reference = separate(pair.reference, audio, condition)
-    assert relative_error(pair.apply(pair.variables, audio, condition), reference) < 1e-5
+        expected = reference.run(pair.theirs, *inputs)["waveform"]
+    assert relative_error(pair.apply(pair.variables, *inputs), expected) < 1e-5
 
 
 @pytest.mark.slow
@@ -267,79 +173,52 @@ def test_resunet_comparison_can_fail(resunets: Pair) -> None:
 def test_resunet_training(resunets: Pair) -> None:
     """Gradient of the L1 loss for all parameters, through batch statistics, and the new running statistics."""
     audio, target, condition = sounds(64_000), sounds(64_000, seed=5), conditions(527)
-
-    reference = copy.deepcopy(resunets.reference).train()
-    loss = torch.mean(torch.abs(separate(reference, audio, condition) - torch.from_numpy(target)))
-    loss.backward()
-    grads = {name: value.grad.numpy() for name, value in reference.named_parameters() if value.grad is not None}
-    expected = resunet_variables({**state_of(reference), **grads})  # gradients in place of parameters
+    theirs = copy.deepcopy(resunets.theirs)
+    loss, gradients = reference.loss_and_gradient(theirs, audio, condition, target)
+    expected = names.to_linen(reference.state_of(theirs) | gradients, names.resunet_tensors())
 
     def our_loss(params: Any) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": resunets.variables["batch_stats"]}
-        estimate, updated = resunets.module.apply(variables, audio, condition, train=True, mutable="batch_stats")
+        estimate, updated = resunets.ours.apply(variables, audio, condition, train=True, mutable="batch_stats")
         return losses.l1(estimate, target), updated["batch_stats"]
 
     differentiate = jax.jit(jax.value_and_grad(our_loss, has_aux=True))
     (value, stats), ours = differentiate(resunets.variables["params"])
-    assert relative_error(value, loss.item()) < 1e-5
+    assert relative_error(value, loss) < 1e-5
     assert relative_error(flat(ours), flat(expected["params"])) < 1e-3
     # PyTorch multiplies a batch's variance by n / (n - 1), Linen does not; one step carries 1 % of it.
     assert relative_error(flat(stats), flat(expected["batch_stats"])) < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_reference_still_gives_the_golden_numbers(name: str) -> None:
+    golden = seeded.golden()
+    for key, values in make_golden.outputs(name).items():
+        assert relative_error(values, golden[key]) < 1e-5, key
+
+
 # Loss and optimiser
 
 
-@pytest.mark.parametrize(("ours", "reference"), [("l1", "l1_wav"), ("l1_spectrogram", "l1_wav_l1_sp")])
-def test_loss(ours: str, reference: str) -> None:
+@pytest.mark.parametrize(("ours", "theirs"), [("l1", "l1_wav"), ("l1_spectrogram", "l1_wav_l1_sp")])
+def test_loss(ours: str, theirs: str) -> None:
     """With its gradient; a few bins of these sounds are so soft that the loss on spectrograms ignores them."""
     from uss.losses import get_loss_function
 
     estimate, target = sounds(20_001, seed=3), sounds(20_001, seed=4)
     tensor = torch.from_numpy(estimate).requires_grad_()
     segments = [{"segment": x[:, None]} for x in (tensor, torch.from_numpy(target))]
-    expected = get_loss_function(reference)(*segments)
-    expected.backward()
-    value, grad = jax.value_and_grad(losses.LOSSES[ours])(jnp.asarray(estimate), jnp.asarray(target))
-    assert relative_error(value, expected.detach()) < 1e-5
+    loss = get_loss_function(theirs)(*segments)
+    loss.backward()
+    value, grad = jax.value_and_grad(losses.LOSSES[ours])(jnp.asarray(estimate), target)
+    assert relative_error(value, loss.item()) < 1e-5
     assert relative_error(grad, tensor.grad) < 1e-4
 
 
-def optimiser_pair(params: np.ndarray, amsgrad: bool = True) -> tuple[Any, Any, optax.GradientTransformation]:
-    """A PyTorch parameter, the reference's optimiser of it, and ours."""
-    tensor = torch.nn.Parameter(torch.from_numpy(params.copy()))
-    reference = torch.optim.AdamW([tensor], lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=amsgrad)
-    config = ml_collections.ConfigDict({"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0})
-    config.clip_norm = 0.0
-    return tensor, reference, make_optimiser(config, optax.constant_schedule(1e-3))
-
-
-def test_three_training_steps() -> None:
-    """L1 loss of a linear model, its gradient, and what the optimiser makes of it."""
-    rng = np.random.default_rng(0)
-    weights, inputs, target = (rng.standard_normal(s).astype(np.float32) for s in ((20, 8), (64, 20), (64, 8)))
-    tensor, reference, optimiser = optimiser_pair(weights)
-    params = jnp.asarray(weights)
-    state = optimiser.init(params)
-    for _ in range(3):
-        reference.zero_grad()
-        torch.mean(torch.abs(torch.from_numpy(inputs) @ tensor - torch.from_numpy(target))).backward()
-        reference.step()
-        grad = jax.grad(lambda p: losses.l1(inputs @ p, target))(params)
-        updates, state = optimiser.update(grad, state, params)
-        params = optax.apply_updates(params, updates)
-        assert relative_error(grad, tensor.grad) < 1e-5
-        assert relative_error(params - weights, tensor.detach().numpy() - weights) < 1e-4
-
-
-def descend(amsgrad: bool, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the two optimisers make of the same gradients, (steps, size), ours and the reference's: (steps, size)."""
-    tensor, reference, optimiser = optimiser_pair(np.zeros_like(gradients[0]), amsgrad)
-    expected = []
-    for grad in gradients:
-        tensor.grad = torch.from_numpy(grad)
-        reference.step()
-        expected.append(tensor.detach().numpy().copy())
+def descend(gradients: np.ndarray) -> np.ndarray:
+    """What our optimiser makes of gradients, (steps, size): parameters after each step, (steps, size)."""
+    optimiser = seeded.optimiser()
 
     def step(carry: Any, grad: jax.Array) -> Any:
         params, state = carry
@@ -348,67 +227,61 @@ def descend(amsgrad: bool, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarra
         return (params, state), params
 
     start = jnp.zeros_like(gradients[0])
-    return np.asarray(jax.lax.scan(step, (start, optimiser.init(start)), gradients)[1]), np.stack(expected)
+    return np.asarray(jax.lax.scan(step, (start, optimiser.init(start)), gradients)[1])
 
 
 def test_amsgrad_remembers_large_gradients() -> None:
     """Gradients fall to a hundredth after 200 of 1500 steps, so that from there on the greatest moment counts."""
-    rng = np.random.default_rng(1)
-    gradients = (0.3 + rng.standard_normal((1500, 30))).astype(np.float32)
+    gradients = 0.3 + normal((1500, 30), 1, "gradients")
     gradients[200:] *= 0.01
-    ours, reference = descend(True, gradients)
-    assert relative_error(ours, reference) < 1e-4
-    late = [np.diff(path[1000:], axis=0) for path in (ours, reference, descend(False, gradients)[1])]
+    start = np.zeros_like(gradients[0])
+    ours, theirs = descend(gradients), np.stack(reference.optimise(start, gradients))
+    assert relative_error(ours, theirs) < 1e-4
+    plain = np.stack(reference.optimise(start, gradients, amsgrad=False))
+    late = [np.diff(path[1000:], axis=0) for path in (ours, theirs, plain)]
     assert relative_error(late[0], late[1]) < 1e-3
     assert relative_error(late[2], late[1]) > 0.1  # plain AdamW, after the same gradients, takes other steps
+
+
+def test_three_training_steps() -> None:
+    """L1 loss of a linear model, its gradient, and what the optimiser makes of it."""
+    weights, inputs, target = (normal(s, 0, name) for s, name in (((20, 8), "w"), ((64, 20), "x"), ((64, 8), "y")))
+    tensor = torch.nn.Parameter(torch.from_numpy(weights.copy()))
+    theirs = torch.optim.AdamW([tensor], lr=1e-3, weight_decay=0.0, amsgrad=True)
+    optimiser, params = seeded.optimiser(), jnp.asarray(weights)
+    state = optimiser.init(params)
+    for _ in range(3):
+        theirs.zero_grad()
+        torch.mean(torch.abs(torch.from_numpy(inputs) @ tensor - torch.from_numpy(target))).backward()
+        theirs.step()
+        grad = jax.grad(lambda p: losses.l1(inputs @ p, target))(params)
+        updates, state = optimiser.update(grad, state, params)
+        params = optax.apply_updates(params, updates)
+        assert relative_error(grad, tensor.grad) < 1e-5
+        assert relative_error(params - weights, tensor.detach().numpy() - weights) < 1e-4
 
 
 def test_schedule() -> None:
     from uss.optimizers.lr_schedulers import get_lr_lambda
 
-    reference = get_lr_lambda("constant_warm_up", warm_up_steps=10_000, reduce_lr_steps=1_000_000)
+    factor = get_lr_lambda("constant_warm_up", warm_up_steps=10_000, reduce_lr_steps=1_000_000)
     ours = paper_schedule(1e-3)
     for step in (0, 9_999, 10_000, 19_999, 20_000, 29_999, 30_000, 900_000):
-        assert ours(step) == pytest.approx(1e-3 * reference(step), rel=1e-6), step
+        assert ours(step) == pytest.approx(1e-3 * factor(step), rel=1e-6), step
 
 
 # Anchors
 
 
-class Heard(torch.nn.Module):
-    """A tagger that hears what it is told."""
-
-    def __init__(self, framewise: np.ndarray) -> None:
-        super().__init__()
-        self.framewise = torch.from_numpy(framewise)
-
-    def forward(self, input: Any) -> dict[str, Any]:
-        """Whatever is played: (curves, frames, 1)."""
-        return {"framewise_output": self.framewise[:, :, None]}
-
-
-def curves(count: int, frames_per_value: int) -> np.ndarray:
-    """Random smooth probabilities: (count, 1001), held for so many frames as the tagger's are."""
-    rng = np.random.default_rng(frames_per_value)
-    noise = rng.standard_normal((count, 1001 + 128))
-    kernel = np.hanning(129) / np.sqrt(np.sum(np.hanning(129) ** 2))
-    logits = np.stack([np.convolve(row, kernel, mode="valid") for row in noise])
-    held = np.arange(1001) // frames_per_value * frames_per_value
-    return (1.0 / (1.0 + np.exp(2.0 - 2.0 * logits)))[:, held].astype(np.float32)
-
-
 @pytest.mark.parametrize("frames_per_value", [1, 32])
 def test_anchors(frames_per_value: int) -> None:
-    from uss.data.anchor_segment_detectors import AnchorSegmentDetector
-
     framewise = curves(300, frames_per_value)
-    detector = AnchorSegmentDetector(Heard(framewise), 10.0, 2.0, 100, SAMPLE_RATE_HZ, "max_area")
-    clips = torch.zeros(1, 10 * SAMPLE_RATE_HZ).expand(len(framewise), -1)
-    reference = detector(clips, [0] * len(framewise))["bgn_sample"].numpy() // 320
+    expected = reference.anchor_starts(framewise)
     ours, confidence = anchors.find(framewise.T, segment_frames=200)
-    assert np.mean(ours == reference) >= 0.99
-    assert {0, 800} <= set(reference.tolist())  # both ends are reached, where the start is clamped
+    assert np.mean(ours == expected) >= 0.99
+    assert {0, 800} <= set(expected.tolist())  # both ends are reached, where the start is clamped
 
-    scores = np.stack([detector.anchor_segment_scorer(torch.from_numpy(row)).numpy() for row in framewise])
+    scorer = reference.anchor_detector(framewise).anchor_segment_scorer
+    scores = np.stack([scorer(torch.from_numpy(row)).numpy() for row in framewise])
     assert relative_error(confidence, scores.max(axis=1)) < 1e-5
     assert relative_error(anchors.moving_average(framewise.T, 201).T, scores) < 1e-5

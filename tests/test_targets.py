@@ -62,7 +62,7 @@ def test_a_fixed_query_is_always_active():
 
 def test_the_soft_query_has_only_the_targets_classes():
     before = PROBABILITIES.copy()
-    masked = targets.masked_probabilities(Target("some", (0, 74)), PROBABILITIES)
+    masked = targets.masked(Target("some", (0, 74)), PROBABILITIES)
     np.testing.assert_array_equal(masked[:, [0, 74]], PROBABILITIES[:, [0, 74]])
     assert np.count_nonzero(masked) == 8
     np.testing.assert_array_equal(PROBABILITIES, before)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+import librosa
 import numpy as np
 import soundfile
-import soxr
 
 from uss_jax import files
 
@@ -53,10 +53,10 @@ def write(path: str | Path, samples: np.ndarray, sample_rate_hz: int, subtype: s
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """Resamples along time (soxr, high quality): (time, …) → (≈ time·to/from, …), float32."""
+    """Resamples along time (soxr, high quality, as the reference): (time, …) → (⌈time·to/from⌉, …), float32."""
     if from_hz == to_hz:
         return samples
-    return soxr.resample(samples, from_hz, to_hz, quality="HQ").astype(np.float32)
+    return librosa.resample(samples, orig_sr=from_hz, target_sr=to_hz, res_type="soxr_hq", axis=0)
 
 
 def to_mono(samples: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import io
 import json
 import logging
@@ -66,7 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
     command.add_argument("--out", type=Path, required=True, metavar="F.npy")
 
-    add("models", models, "list the bundled models")
+    command = add("convert", convert, "make a model of PyTorch weights (PANNs, uss), or PyTorch weights of a model")
+    command.add_argument("--separator", type=Path, metavar="F.ckpt", help="checkpoint of uss")
+    command.add_argument("--tagger", type=Path, metavar="F.pth", help="Cnn14; default: the one in --separator")
+    command.add_argument("--sed", type=Path, metavar="F.pth", help="Cnn14_DecisionLevelMax, for mining anchors")
+    command.add_argument("--to-torch", metavar="NAME_OR_DIR", help="the other way: files that the reference loads")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    command = add("fetch", fetch, "download a released model and convert it")
+    command.add_argument("name", metavar="NAME", help="as listed by `uss-jax models`")
+
+    add("models", models, "list the models at hand, and those to fetch")
 
     command = add("prepare", prepare, "store weakly labelled recordings as a dataset")
     command.add_argument("name", help="of the dataset, lower-case")
@@ -104,6 +115,9 @@ def separate(args: argparse.Namespace) -> None:
         embedding = _read_embedding(args.embedding, model)
     elif args.query:
         embedding = _embedding(model, args.query)
+    path_of = results.stem_path
+    if args.paper:
+        path_of = functools.partial(results.paper_path, query=next(iter(read), None))
     for path, folder in zip(args.audio, folders, strict=True):
         samples, sample_rate_hz = audio.read(path)
         separated = model.separate(
@@ -116,7 +130,7 @@ def separate(args: argparse.Namespace) -> None:
             paper=args.paper,
         )
         with files.new_folder(folder, args.overwrite) as temporary:
-            results.write(temporary, path, separated, args.subtype)
+            results.write(temporary, path, separated, args.subtype, path_of)
         if embedding is None:
             sys.stdout.write(results.table(path, separated.timeline))
         sys.stdout.write(f"{len(separated.stems)} stems and residual.wav in {folder}\n")
@@ -173,13 +187,57 @@ def _read_embedding(path: Path, model: Any) -> "np.ndarray":
         raise ValueError(f"{path}: not an embedding for this model ({error})") from error
 
 
-def models(args: argparse.Namespace) -> None:
-    """Prints each bundled model's card."""
-    from uss_jax import model_dir
+def convert(args: argparse.Namespace) -> None:
+    """Writes a model directory, or PyTorch files."""
+    sources = {part: getattr(args, part) for part in ("separator", "tagger", "sed") if getattr(args, part)}
+    if bool(sources) == bool(args.to_torch):
+        args.usage_error("give --separator, --tagger and --sed, or --to-torch alone")
 
-    for name, folder in model_dir.bundled().items():
+    from uss_jax import files, model_dir
+    from uss_jax.pytorch import convert
+
+    files.check_new(args.out)
+    if args.to_torch:
+        names = convert.export(model_dir.load(args.to_torch), args.out)
+        sys.stdout.write(f"{', '.join(names)} in {args.out}\n")
+    else:
+        networks = convert.convert(args.out.name, args.separator, args.tagger, args.sed)
+        model_dir.save(args.out, networks, convert.model_card(networks, sources))
+        sys.stdout.write(f"{convert.summary(networks)}; model directory {args.out}\n")
+
+
+def fetch(args: argparse.Namespace) -> None:
+    """Installs a released model, so that --model finds it by its name."""
+    from uss_jax import files, model_dir
+    from uss_jax.pytorch import checkpoints, convert
+    from uss_jax.pytorch import fetch as released
+
+    if args.name not in released.RELEASED:
+        args.usage_error(f"{args.name}: expected one of {', '.join(released.RELEASED)}")
+    folder = files.cache_folder() / "models" / args.name
+    if args.name in model_dir.installed():
+        sys.stdout.write(f"{args.name} is there already, in {folder}\n")
+        return
+    checkpoints.import_torch()  # before the download, for it is needed after it
+    downloads = files.cache_folder() / "downloads"
+    networks, card = released.fetch(args.name, downloads)
+    model_dir.save(folder, networks, card)
+    (downloads / released.RELEASED[args.name].file.name).unlink()
+    sys.stdout.write(f"{convert.summary(networks)}; in {folder}, to be used as --model {args.name}\n")
+
+
+def models(args: argparse.Namespace) -> None:
+    """Prints the card of each model at hand, and the names of those that can be fetched."""
+    from uss_jax import model_dir
+    from uss_jax.pytorch import fetch as released
+
+    at_hand = model_dir.bundled() | model_dir.installed()
+    for name, folder in at_hand.items():
         card = (folder / "README.md").read_text(encoding="utf-8")
         sys.stdout.write(f"== {name} ({folder})\n{card}\n")
+    for name, model in released.RELEASED.items():
+        if name not in at_hand:
+            sys.stdout.write(f"== {name}: uss-jax fetch {name}\n{model.about}\n\n")
 
 
 def prepare(args: argparse.Namespace) -> None:

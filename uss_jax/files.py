@@ -14,6 +14,14 @@ from typing import Any
 import numpy as np
 
 
+def check_new(path: Path, overwrite: bool = False) -> None:
+    """Raises ValueError where a new folder of this name may not be made."""
+    if os.path.lexists(path) and not overwrite:
+        raise ValueError(f"{path}: exists already; choose another name")
+    if path.is_symlink():
+        raise ValueError(f"{path}: is a link, and is not replaced; name the folder itself")
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends, and is removed if it raises.
@@ -21,20 +29,13 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises:
       ValueError: `path` exists already (and is kept as it is), unless `overwrite`.
     """
-
-    def check() -> None:
-        if os.path.lexists(path) and not overwrite:
-            raise ValueError(f"{path}: exists already; choose another name or allow overwriting (--overwrite)")
-        if path.is_symlink():
-            raise ValueError(f"{path}: is a link, and is not replaced; name the folder itself")
-
-    check()
+    check_new(path, overwrite)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     temporary.mkdir()
     try:
         yield temporary
-        check()  # again: it may have appeared meanwhile
+        check_new(path, overwrite)  # again: it may have appeared meanwhile
         if path.exists():
             replaced = temporary.with_suffix(".old")
             os.replace(path, replaced)
@@ -44,6 +45,11 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Where fetched models are kept: `USS_JAX_CACHE`, or `~/.cache/uss_jax`."""
+    return Path(os.environ.get("USS_JAX_CACHE") or Path.home() / ".cache" / "uss_jax")
 
 
 def make_folder(path: Path) -> None:

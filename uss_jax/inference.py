@@ -24,6 +24,7 @@ class Inference:
         self.networks, self.batch_size = networks, batch_size
 
         self._tag = jax.jit(networks.tagger.apply)
+        self._tag_query = jax.jit(networks.query_tagger.apply)
         self._hear = jax.jit(networks.sed.apply) if networks.sed is not None else None
         self._condition = jax.jit(networks.query.apply) if networks.query is not None else None
         self._separate = jax.jit(networks.separator.apply) if networks.separator is not None else None
@@ -37,15 +38,22 @@ class Inference:
         hear = _needed(self._hear, "a tagger with framewise output")
         return self._batched(lambda x: hear(self.networks.variables["sed"], x).framewise, clips)
 
+    def bottlenecks(self, segments: np.ndarray) -> np.ndarray:
+        """What the query net makes its condition of: (segments, time) → (segments, classes or embedding).
+
+        The name is the reference's.
+        """
+        variables, query = self.networks.variables["query_tagger"], _needed(self.networks.query, "a query net")
+        return self._batched(lambda x: query.bottleneck(self._tag_query(variables, x)), segments)
+
+    def conditions_of_bottlenecks(self, bottlenecks: np.ndarray) -> np.ndarray:
+        """(queries, size) → (queries, condition)."""
+        variables, condition = self.networks.variables["query"], _needed(self._condition, "a query net")
+        return self._batched(lambda x: condition(variables, Tags(logits=x, clipwise=x, embedding=x)), bottlenecks)
+
     def conditions(self, segments: np.ndarray) -> np.ndarray:
         """The query net's condition of each segment: (segments, time) → (segments, condition)."""
-        variables, condition = self.networks.variables, _needed(self._condition, "a query net")
-        return self._batched(lambda x: condition(variables["query"], self._tag(variables["tagger"], x)), segments)
-
-    def conditions_of_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
-        """Conditions of a soft query given as class probabilities: (queries, classes) → (queries, condition)."""
-        variables, condition = self.networks.variables["query"], _needed(self._condition, "a query net")
-        return self._batched(lambda x: condition(variables, Tags(logits=x, clipwise=x)), probabilities)
+        return self.conditions_of_bottlenecks(self.bottlenecks(segments))
 
     def separate(self, mixtures: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         """One target of each mixture: (segments, time) and (segments, condition) → (segments, time)."""
@@ -65,8 +73,8 @@ class Inference:
         return np.concatenate([np.asarray(result) for result in results])[:count]
 
 
-def _needed(function: Callable[..., Any] | None, what: str) -> Callable[..., Any]:
-    """The function; raises ValueError where the model lacks that part."""
-    if function is None:
+def _needed(part: Any, what: str) -> Any:
+    """The part; raises ValueError where the model lacks it."""
+    if part is None:
         raise ValueError(f"this model has no part that is needed here: {what}")
-    return function
+    return part

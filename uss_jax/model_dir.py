@@ -30,6 +30,7 @@ TAGGERS: dict[str, type[nn.Module]] = {
     "cnn14": cnn14.Cnn14,
     "cnn14_decision_level_max": cnn14.Cnn14DecisionLevelMax,
 }
+OWN_TAGGERS = ("sed", "query_tagger")  # parts that are the tagger itself unless the configuration has them
 SEPARATORS: dict[str, type[nn.Module]] = {"resunet": ResUNet}
 
 
@@ -39,10 +40,11 @@ class Networks:
 
     Attributes:
       config: what `config.json` says.
-      tagger: gives the query.
+      tagger: tells what is active, and gives the query.
       sed: hears when a class sounds, to find anchors; the tagger itself where it can.
+      query_tagger: gives the query in place of the tagger, where it is another one; else the tagger itself.
       query, separator: None in a model that only tags.
-      variables: Linen variables by part, `tagger`, `sed`, `query` and `separator`.
+      variables: Linen variables by part, `tagger`, `sed`, `query_tagger`, `query` and `separator`.
       class_conditions: (classes, condition), the mean condition of the training anchors of each class in
         `config["classes"]`; None where it is not known.
     """
@@ -50,10 +52,16 @@ class Networks:
     config: dict[str, Any]
     tagger: Any
     sed: Any
+    query_tagger: Any
     query: QueryNet | None
     separator: Any
     variables: dict[str, Any]
     class_conditions: np.ndarray | None = None
+
+    @property
+    def own_parts(self) -> list[str]:
+        """The parts that have variables of their own, rather than the tagger's."""
+        return [part for part in self.variables if part not in OWN_TAGGERS or self.config.get(part)]
 
     @property
     def segment_samples(self) -> int:
@@ -83,6 +91,14 @@ def build(kinds: Mapping[str, type[nn.Module]], fields: Mapping[str, Any], **ove
     return kinds[kind](**{name: as_tuple(value) for name, value in fields.items()}, **overrides)
 
 
+def build_tagger(fields: Mapping[str, Any]) -> Any:
+    """A tagger of AudioSet's classes from its description; raises ValueError where it is another."""
+    tagger = build(TAGGERS, fields)
+    if (tagger.sample_rate_hz, tagger.class_count) != (SAMPLE_RATE_HZ, audioset.CLASS_COUNT):
+        raise ValueError(f"models hear {SAMPLE_RATE_HZ} Hz and tell {audioset.CLASS_COUNT} classes")
+    return tagger
+
+
 def as_tuple(value: Any) -> Any:
     """Lists, nested ones too, as tuples: module fields must be hashable."""
     return tuple(map(as_tuple, value)) if isinstance(value, list | tuple) else value
@@ -90,21 +106,22 @@ def as_tuple(value: Any) -> Any:
 
 def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Networks:
     """The modules that a configuration describes. Raises ValueError where it is wrong."""
-    tagger = build(TAGGERS, config["tagger"])
-    if (tagger.sample_rate_hz, tagger.class_count) != (SAMPLE_RATE_HZ, audioset.CLASS_COUNT):
-        raise ValueError(f"models hear {SAMPLE_RATE_HZ} Hz and tell {audioset.CLASS_COUNT} classes")
+    tagger = build_tagger(config["tagger"])
     if not all(isinstance(index, int) and 0 <= index < audioset.CLASS_COUNT for index in config["classes"]):
         raise ValueError("classes: expected a list of class indices")
     if bool(config.get("separator")) != bool(config.get("query")):
         raise ValueError("a separator goes with a query")
-    sed = build(TAGGERS, config["sed"]) if config.get("sed") else None
+    sed = build_tagger(config["sed"]) if config.get("sed") else None
     if isinstance(sed, cnn14.Cnn14):
         raise ValueError("sed: expected a tagger that hears when a class sounds (cnn14_decision_level_max)")
     if sed is None and isinstance(tagger, cnn14.Cnn14DecisionLevelMax):
         sed, variables = tagger, variables | {"sed": variables.get("tagger")}
+    query_tagger = build_tagger(config["query_tagger"]) if config.get("query_tagger") else None
+    if query_tagger is None:
+        query_tagger, variables = tagger, variables | {"query_tagger": variables.get("tagger")}
     query = QueryNet(**config["query"]) if config.get("query") else None
     separator = build(SEPARATORS, config["separator"]) if config.get("separator") else None
-    return Networks(config, tagger, sed, query, separator, variables)
+    return Networks(config, tagger, sed, query_tagger, query, separator, variables)
 
 
 def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
@@ -112,10 +129,13 @@ def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
     audio = jnp.zeros((1, networks.segment_samples))
     tags, tagger = networks.tagger.init_with_output(key, audio)
     variables: dict[str, Any] = {"tagger": tagger}
-    if networks.config.get("sed"):
-        variables["sed"] = networks.sed.init(key, audio)
+    for part in OWN_TAGGERS:
+        if networks.config.get(part):
+            variables[part] = getattr(networks, part).init(key, audio)
     if networks.separator is not None:
         assert networks.query is not None
+        if networks.config.get("query_tagger"):
+            tags = networks.query_tagger.apply(variables["query_tagger"], audio)
         condition, variables["query"] = networks.query.init_with_output(key, tags)
         variables["separator"] = networks.separator.init(key, audio, condition)
     return variables
@@ -134,9 +154,7 @@ def save(folder: Path, networks: Networks, card: str, *, half: bool = False, ove
     Raises:
       ValueError: the folder exists, and may not be replaced.
     """
-    parts = {
-        part: networks.variables[part] for part in networks.variables if part != "sed" or networks.config.get("sed")
-    }
+    parts = {part: tree for part, tree in networks.variables.items() if part in networks.own_parts}
     flat = {name: np.asarray(value) for name, value in traverse_util.flatten_dict(parts, sep="/").items()}
     if networks.class_conditions is not None:
         flat["class_conditions"] = np.asarray(networks.class_conditions)
@@ -161,18 +179,24 @@ def bundled() -> dict[str, Path]:
     return {folder.name: folder for folder in sorted(root.iterdir()) if (folder / "config.json").is_file()}
 
 
+def installed() -> dict[str, Path]:
+    """The models that were fetched, by name."""
+    root = files.cache_folder() / "models"
+    return {folder.name: folder for folder in sorted(root.glob("*")) if (folder / "config.json").is_file()}
+
+
 def find(name_or_dir: str | Path) -> Path:
-    """The directory of a model: a bundled one by name, or any by path.
+    """The directory of a model: a bundled or installed one by name, or any by path.
 
     Raises:
       ValueError: there is none.
     """
-    models = bundled()
+    models = installed() | bundled()
     if str(name_or_dir) in models:
         return models[str(name_or_dir)]
     folder = Path(name_or_dir)
     if not folder.is_dir():
-        raise ValueError(f"{name_or_dir}: neither a bundled model ({', '.join(models)}) nor a model directory")
+        raise ValueError(f"{name_or_dir}: neither a known model ({', '.join(models)}) nor a model directory")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: not a model directory, it holds no config.json")
     return folder
@@ -223,7 +247,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
         flat = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path}: not readable as safetensors ({error})") from error
-    return {name: value.astype(np.float32) for name, value in flat.items()}
+    return {name: value.astype(np.float32, copy=False) for name, value in flat.items()}
 
 
 def _check_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, np.ndarray]) -> None:

@@ -3,12 +3,14 @@
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uss_jax import audioset
+
 if TYPE_CHECKING:
-    from uss_jax.separation import Event, Separation
+    from uss_jax.separation import Event, Separation, Stem
 
 LONGEST_NAME = 100  # characters of a stem's file name
 
@@ -44,20 +46,35 @@ def folders(paths: Sequence[Path], out: Path, overwrite: bool, kept: Sequence[Pa
     return list(found)
 
 
-def file_name(name: str) -> str:
+def file_name(name: str, suffix: str = "") -> str:
     """A name that is safe as a file name on every system."""
-    safe = re.sub(r"[^\w ,.+'()-]", "_", name)[:LONGEST_NAME].strip(" .")
-    return safe or "stem"
+    safe = re.sub(r"[^\w ,.+'();=-]", "_", name)[:LONGEST_NAME]
+    return ((safe if safe.strip(" .") else "stem") + suffix).strip(" .")
 
 
-def write(folder: Path, source: Path, separation: "Separation", subtype: str) -> None:
-    """Writes stems (in a folder per level where separated by level), `residual.wav` and `timeline.json`."""
+def stem_path(stem: "Stem") -> str:
+    """Where a stem goes: in a folder per level where separated by level."""
+    name = file_name(stem.name, ".wav")
+    return f"level{stem.level}/{name}" if stem.level else name
+
+
+def paper_path(stem: "Stem", query: Path | None) -> str:
+    """Where the reference puts it: `level=1/Animal.wav`, `0_Speech.wav`, `0_Speech;74_Dog.wav`, `query=folder.wav`."""
+    if stem.level:
+        return f"level={stem.level}/{file_name(stem.name, '.wav')}"
+    if stem.class_indices:
+        names = zip(stem.class_indices, audioset.class_names(stem.class_indices), strict=True)
+        return file_name(";".join(f"{index}_{name}" for index, name in names), ".wav")
+    return file_name(f"query={query.stem}" if query else stem.name, ".wav")
+
+
+def write(folder: Path, source: Path, separation: "Separation", subtype: str, path_of: Callable[["Stem"], str]) -> None:
+    """Writes stems, `residual.wav` and `timeline.json`; `path_of` says where in the folder a stem goes."""
     from uss_jax import audio, files
 
     listed = []
     for stem in separation.stems.values():
-        inside = f"level{stem.level}/" if stem.level else ""
-        path = folder / f"{inside}{file_name(stem.name)}.wav"
+        path = folder / path_of(stem)
         files.make_folder(path.parent)
         audio.write(path, stem.audio, separation.sample_rate_hz, subtype)
         listed.append({"name": stem.name, "level": stem.level, "mid": stem.mid, "file": str(path.relative_to(folder))})

@@ -13,6 +13,7 @@ from uss_jax.targets import Target
 
 THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
 MOST_CHANNELS = 64  # more are taken for (channels, time), which is the wrong way round
+PAPER_SILENCE = 1e-6  # a node whose greatest sample is no higher has no stem (reference)
 OVERLAP_SHARE = 0.25  # of a block, shared with its neighbour
 
 
@@ -36,12 +37,14 @@ class Stem:
     Attributes:
       name: of the class, node or query.
       audio: float32, shape and rate of the input.
+      class_indices: the classes that it covers; empty for a query.
       level: ontology level, or None where it was not asked for by level.
       mid: machine id, or None for a query.
     """
 
     name: str
     audio: np.ndarray
+    class_indices: tuple[int, ...]
     level: int | None
     mid: str | None
 
@@ -131,8 +134,8 @@ class Model:
           together: one stem of all the classes.
           query: example recordings of what is wanted, each (time,) or (time, channels), at the same rate.
           embedding: (condition,), a query from `embed`.
-          paper: the reference's inference: mono, at the model's rate, hard cuts, the tagger's own probabilities as the
-            query.
+          paper: the reference's inference: mono, at the model's rate, hard cuts, what the tagger hears in the block as
+            the query, its elements other than the target's classes set to 0 (which means little for a latent query).
 
         Returns:
           Stems and residual in the input's shape and rate (paper: mono at the model's rate).
@@ -171,7 +174,7 @@ class Model:
         pairs = [(i, block) for i in range(len(wanted)) for block in np.flatnonzero(active[i])]
         separated = np.zeros((len(wanted), len(channels), *mono_blocks.shape), np.float32)
         if pairs:
-            conditions = self._conditions(wanted, probabilities, paper)
+            conditions = self._conditions(wanted, mono_blocks, probabilities, paper)
             rows = np.stack([conditions[i][block] for i, block in pairs])
             for channel, channel_samples in enumerate(channels):
                 channel_blocks = self._split(channel_samples, overlap)
@@ -183,27 +186,39 @@ class Model:
         for target, of_target in zip(wanted, separated, strict=True):
             joined = np.stack([blocks.join(x, overlap, len(mono)) for x in of_target], axis=-1)
             joined = audio.fit_length(audio.resample(joined, audio.SAMPLE_RATE_HZ, sample_rate_hz), len(samples))
-            stems[target.name] = Stem(target.name, joined.reshape(samples.shape), target.level, target.mid)
+            if paper and not target.always and joined.max() <= PAPER_SILENCE:
+                continue
+            joined = joined.reshape(samples.shape)
+            stems[target.name] = Stem(target.name, joined, target.class_indices, target.level, target.mid)
+        wanted = [target for target in wanted if target.name in stems]
         finest = max((target.level or 0 for target in wanted), default=0)
         total = sum((stem.audio for stem in stems.values() if (stem.level or 0) == finest), np.zeros_like(samples))
         timeline = self._timeline(wanted, probabilities, len(mono), overlap)
         return Separation(stems, samples - total, timeline, sample_rate_hz)
 
-    def _conditions(self, wanted: list[Target], probabilities: np.ndarray, paper: bool) -> list[np.ndarray]:
+    def _conditions(
+        self, wanted: list[Target], mono_blocks: np.ndarray, probabilities: np.ndarray, paper: bool
+    ) -> list[np.ndarray]:
         """The condition of each target in each block: per target (blocks, condition)."""
         known = self.networks.config["classes"]
         means = self.networks.class_conditions
+        soft = self.networks.config["query"]["kind"] == "soft"
+        bottlenecks = probabilities if soft and self.networks.query_tagger is self.networks.tagger else None
         found = []
         for target in wanted:
             if target.condition is not None:
                 found.append(np.broadcast_to(target.condition, (len(probabilities), len(target.condition))))
             elif means is not None and not paper and set(known) & set(target.class_indices):
                 found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
-            elif self.networks.config["query"]["kind"] == "soft":
-                masked = targets.masked_probabilities(target, probabilities)
-                found.append(self._inference.conditions_of_probabilities(masked))
+            elif soft or paper:
+                if bottlenecks is None:
+                    bottlenecks = self._inference.bottlenecks(mono_blocks)
+                masked = targets.masked(target, bottlenecks)
+                found.append(self._inference.conditions_of_bottlenecks(masked))
             else:
-                raise ValueError(f"{target.name}: this model has a latent query and does not know this sound's")
+                raise ValueError(
+                    f"{target.name}: this model has a latent query and was not told this sound's; give examples (query)"
+                )
         return found
 
     def _timeline(self, wanted: list[Target], probabilities: np.ndarray, samples: int, overlap: int) -> list[Event]:

@@ -67,12 +67,27 @@ def activity(target: Target, probabilities: np.ndarray) -> np.ndarray:
     return probabilities[:, list(target.class_indices)].max(axis=1)
 
 
-def masked_probabilities(target: Target, probabilities: np.ndarray) -> np.ndarray:
-    """The soft query of the reference: the block's probabilities with all other classes set to 0; (blocks, classes)."""
-    masked = np.zeros_like(probabilities)
+def masked(target: Target, bottlenecks: np.ndarray) -> np.ndarray:
+    """The reference's query by class: what the tagger hears, all elements but the target's classes set to 0.
+
+    An element of a latent query stands for no class; the reference masks it all the same.
+
+    Args:
+      target: with `class_indices`.
+      bottlenecks: (blocks, classes or embedding).
+
+    Returns:
+      The same shape.
+
+    Raises:
+      ValueError: an embedding has fewer elements than there are classes.
+    """
+    if bottlenecks.shape[1] < audioset.CLASS_COUNT:
+        raise ValueError(f"{target.name}: a query of {bottlenecks.shape[1]} elements cannot be masked by class")
+    kept = np.zeros_like(bottlenecks)
     columns = list(target.class_indices)
-    masked[:, columns] = probabilities[:, columns]
-    return masked
+    kept[:, columns] = bottlenecks[:, columns]
+    return kept
 
 
 def class_mixture(

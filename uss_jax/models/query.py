@@ -22,14 +22,19 @@ class QueryNet(nn.Module):
     adaptor_size: int = 0
     hidden: int = 2048
 
-    @nn.compact
-    def __call__(self, tags: Tags, train: bool = False) -> jax.Array:
-        """Tags of (batch, …) → condition, (batch, size)."""
+    def bottleneck(self, tags: Tags) -> jax.Array:
+        """What the condition is made of: tags of (batch, …) → (batch, classes or embedding)."""
         if self.kind not in KINDS:
             raise ValueError(f"query kind {self.kind!r}: expected one of {', '.join(KINDS)}")
         x = tags.clipwise if self.kind == "soft" else tags.embedding
         if x is None:
             raise ValueError("a latent query needs a tagger with an embedding (cnn14)")
+        return x
+
+    @nn.compact
+    def __call__(self, tags: Tags, train: bool = False) -> jax.Array:
+        """Tags of (batch, …) → condition, (batch, size)."""
+        x = self.bottleneck(tags)
         if self.adaptor_size:
             for name, size in (("fc1", self.hidden), ("fc2", self.adaptor_size)):
                 x = nn.leaky_relu(nn.Dense(size, kernel_init=KERNEL_INIT, name=name)(x), 0.01)

@@ -14,7 +14,7 @@ def model_card(config: Any, networks: Networks) -> str:
     parts = {
         part: sum(x.size for x in jax.tree.leaves(tree["params"]))
         for part, tree in networks.variables.items()
-        if tree and part != "sed"
+        if tree and part in networks.own_parts and part != "sed"
     }
     lines = [
         f"# {config.name}",

@@ -101,6 +101,7 @@ def separator_task(config: Any, items: int) -> Task:
         "separator": config.separator.to_dict(),
         "classes": sorted(map(int, np.unique(anchors.label))),
     }
+    model_config.pop("query_tagger", None)  # the query comes from the tagger
     frozen = base.variables
     if config.sed_model:
         sed = model_dir.load(config.sed_model)
