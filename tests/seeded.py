@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from uss_jax.models.cnn14 import Cnn14, Cnn14DecisionLevelMax
+from uss_jax.models.cnn14 import Cnn14, Cnn14DecisionLevelMax, Tags
 from uss_jax.models.resunet import ResUNet
 from uss_jax.pytorch import names
 from uss_jax.training.optimiser import make_optimiser
@@ -121,6 +121,11 @@ def sounds(samples: int, seed: int = 0, batch: int = 2) -> np.ndarray:
 def conditions(size: int, seed: int = 0, batch: int = 2) -> np.ndarray:
     """Like tagger outputs: not negative, and 1 in the mean square, so that FiLM shifts by about 1: (batch, size)."""
     return np.abs(normal((batch, size), seed, "condition"))
+
+
+def tags(clipwise: np.ndarray) -> Tags:
+    """What a tagger that gives these probabilities says."""
+    return Tags(logits=jnp.asarray(clipwise), clipwise=jnp.asarray(clipwise))
 
 
 def relative_error(ours: Any, reference: Any) -> float:

@@ -157,7 +157,7 @@ def test_help_names_the_commands_without_loading_jax():
         (["separate", "tests"], 1, "tests: a folder"),
         (["separate", EXAMPLE, "--classes", "Dogg"], 1, "did you mean 'Dog'"),
         (["separate", EXAMPLE, "--model", "tests"], 1, "tests: not a model directory"),
-        (["separate", EXAMPLE, "--model", "huge"], 1, "neither a bundled model"),
+        (["separate", EXAMPLE, "--model", "huge"], 1, "neither a known model"),
         (["separate", EXAMPLE, "--levels", "7"], 2, "invalid choice: 7"),
         (["separate", EXAMPLE, "--together"], 2, "--together goes with --classes"),
         (["separate", EXAMPLE, "--levels", "1", "--classes", "Dog"], 2, "not allowed with"),

@@ -231,7 +231,7 @@ def models(args: argparse.Namespace) -> None:
     from uss_jax import model_dir
     from uss_jax.pytorch import fetch as released
 
-    at_hand = model_dir.bundled() | model_dir.installed()
+    at_hand = model_dir.known()
     for name, folder in at_hand.items():
         card = (folder / "README.md").read_text(encoding="utf-8")
         sys.stdout.write(f"== {name} ({folder})\n{card}\n")

@@ -182,7 +182,13 @@ def bundled() -> dict[str, Path]:
 def installed() -> dict[str, Path]:
     """The models that were fetched, by name."""
     root = files.cache_folder() / "models"
-    return {folder.name: folder for folder in sorted(root.glob("*")) if (folder / "config.json").is_file()}
+    return {folder.name: folder for folder in sorted(root.glob("[!.]*")) if (folder / "config.json").is_file()}
+
+
+def known() -> dict[str, Path]:
+    """All models that go by a name; a bundled one's cannot be taken by another."""
+    models = bundled()
+    return models | {name: folder for name, folder in installed().items() if name not in models}
 
 
 def find(name_or_dir: str | Path) -> Path:
@@ -191,7 +197,7 @@ def find(name_or_dir: str | Path) -> Path:
     Raises:
       ValueError: there is none.
     """
-    models = installed() | bundled()
+    models = known()
     if str(name_or_dir) in models:
         return models[str(name_or_dir)]
     folder = Path(name_or_dir)

@@ -118,7 +118,13 @@ def fetch(name: str, downloads: Path) -> tuple[Networks, str]:
     released = RELEASED[name]
     path = download(released.file, downloads)
     parts = {"separator": None, "tagger": None, "sed": None} | {released.part: path}
-    networks = convert.convert(name, **parts)
+    try:
+        networks = convert.convert(name, **parts)
+    except ValueError as error:
+        if released.file.sha256 is not None:
+            raise
+        path.unlink()  # nothing says that it is the right file, so the next call gets it anew
+        raise ValueError(f"{error}; the file was removed") from error
     about = f"{released.about} From <{released.file.url}>."
     return networks, convert.model_card(networks, {released.part: path}, about)
 
@@ -134,6 +140,7 @@ def download(remote: Remote, folder: Path) -> Path:
     if not path.is_file():
         _download(remote, folder / f"{remote.name}.part")
         (folder / f"{remote.name}.part").replace(path)
+        (folder / f"{remote.name}.part.etag").unlink(missing_ok=True)
     found = path.stat().st_size
     if remote.size is not None and found != remote.size:
         path.unlink()
@@ -146,53 +153,60 @@ def download(remote: Remote, folder: Path) -> Path:
 
 def _download(remote: Remote, part: Path) -> None:
     """Receives until the file is complete; a cut connection is taken up again where it ended."""
-    failures = 0
+    failures, most = 0, _size(part)
     with progress.download(remote.name, remote.size) as show:
         while True:
-            before = _size(part)
             try:
                 return _receive(remote, part, show)
-            except urllib.error.HTTPError as error:
-                if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    part.unlink()  # it is longer than the file, so it was another one
-                raise ValueError(f"{remote.url}: the server answers {error.code} ({error.reason})") from error
             except (OSError, http.client.HTTPException) as error:
-                failures = 0 if _size(part) > before else failures + 1
+                failures = 0 if _size(part) > most else failures + 1
+                most = max(most, _size(part))
                 if failures >= TRIES or (failures and isinstance(error, urllib.error.URLError)):
                     reason = getattr(error, "reason", error)
+                    if isinstance(error, urllib.error.HTTPError):
+                        reason = f"the server answers {error.code} {error.reason}"
                     kept = f"; the {_size(part)} bytes so far are kept, the same command goes on" if _size(part) else ""
                     raise ValueError(f"{remote.url}: cannot be downloaded ({reason}){kept}") from error
 
 
 def _receive(remote: Remote, part: Path, show: Callable[[int, int | None], None]) -> None:
-    """Asks for what is missing and writes it. Raises ConnectionError where less comes than was promised."""
+    """Asks for what is missing and writes it. Raises OSError or HTTPException where not all of it comes."""
     version = part.with_name(f"{part.name}.etag")  # of the file that the bytes so far are of
     start = _size(part)
-    headers = {"User-Agent": "uss_jax"}
     if start and start == remote.size:
         return
-    if start and version.is_file():
-        headers |= {"Range": f"bytes={start}-", "If-Range": version.read_text(encoding="utf-8")}
-    else:
-        start = 0
-    with urllib.request.urlopen(urllib.request.Request(remote.url, headers=headers), timeout=TIMEOUT_S) as response:
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            start = 0  # the server sends all of it
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length is not None else remote.size
+    tag = version.read_text(encoding="utf-8") if start and version.is_file() else ""
+    headers = {"User-Agent": "uss_jax"} | ({"Range": f"bytes={start}-", "If-Range": tag} if tag else {})
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(remote.url, headers=headers), timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if not tag or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        version.unlink()  # there is nothing after what is here, or it is of another file
+        if error.headers.get("Content-Range", "") == f"bytes */{start}":
+            return
+        raise ConnectionError("the file on the server has changed") from error
+    with response:
+        answer = response.headers
+        goes_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        if goes_on and (answer.get("ETag") != tag or not answer.get("Content-Range", "").startswith(f"bytes {start}-")):
+            version.unlink()  # so that the next request is for all of it
+            raise ConnectionError("the file on the server has changed")
+        start = start if goes_on else 0
+        length = answer.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else remote.size
         if remote.size is not None and total != remote.size:
             raise ValueError(f"{remote.url}: the server offers {total} bytes, expected {remote.size}")
-        etag = response.headers.get("ETag", "")
-        version.unlink(missing_ok=True)
         with part.open("ab" if start else "wb") as file:
-            if etag and not etag.startswith("W/"):  # a weak one does not promise the same bytes
-                version.write_text(etag, encoding="utf-8")
-            while chunk := response.read(CHUNK_BYTES):
+            if (tag := answer.get("ETag", "")) and not tag.startswith("W/"):  # a weak one promises no equal bytes
+                version.write_text(tag, encoding="utf-8")
+            else:
+                version.unlink(missing_ok=True)
+            while chunk := response.read1(CHUNK_BYTES):
                 file.write(chunk)
                 show(file.tell(), total)
-    if total is not None and _size(part) != total:
+    if total is not None and _size(part) < total:
         raise ConnectionError(f"the connection ended after {_size(part)} of {total} bytes")
-    version.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
