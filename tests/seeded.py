@@ -135,6 +135,13 @@ def relative_error(ours: Any, reference: Any) -> float:
     return float(np.linalg.norm(ours - reference) / np.linalg.norm(reference))
 
 
+def assert_close(bound: float, ours: Any, theirs: Any, what: str) -> None:
+    """Compares, and prints the relative error (`pytest -rP` shows it)."""
+    error = relative_error(ours, theirs)
+    print(f"{what}: relative error {error:.1e}, at most {bound:.0e}")
+    assert error <= bound, what
+
+
 def optimiser() -> optax.GradientTransformation:
     """The reference's optimiser, as it is here, at a constant learning rate of 1e-3."""
     config = ml_collections.ConfigDict({"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0})

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 import seeded
-from seeded import NETWORKS, conditions, curves, normal, relative_error, sounds, subset
+from seeded import NETWORKS, assert_close, conditions, curves, normal, relative_error, sounds, subset
 
 from uss_jax import anchors, losses, signal
 from uss_jax.models.cnn14 import Tags
@@ -50,7 +50,7 @@ def test_spectra(golden):
         "log_mel": signal.log_mel(audio, window=1024, hop=320, **mel),
     }
     for name, values in found.items():
-        assert relative_error(subset(name, values), golden[f"spectra/{name}"]) < 1e-5, name
+        assert_close(1e-5, subset(name, values), golden[f"spectra/{name}"], name)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -60,7 +60,7 @@ def test_networks(golden, name):
     assert expected
     for key, values in expected.items():
         assert np.std(values) > 1e-3  # neither silent nor saturated
-        assert relative_error(subset(key, found[key]), values) < (1e-5 if key == "waveform" else 1e-4), key
+        assert_close(1e-5 if key == "waveform" else 1e-4, subset(key, found[key]), values, f"{name}, {key}")
 
 
 def test_a_changed_network_is_noticed(golden):
@@ -82,8 +82,8 @@ def test_loss_and_gradient(golden):
         return losses.l1(estimate, sounds(64_000, seed=5))
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(variables["params"])
-    assert relative_error(value, golden["training/loss"]) < 1e-5
-    assert relative_error(subset("gradient", seeded.flat(gradient)), golden["training/gradient"]) < 1e-3
+    assert_close(1e-5, value, golden["training/loss"], "loss")
+    assert_close(1e-3, subset("gradient", seeded.flat(gradient)), golden["training/gradient"], "gradient")
 
 
 def test_three_steps_of_amsgrad(golden):
@@ -93,7 +93,7 @@ def test_three_steps_of_amsgrad(golden):
     for gradient, expected in zip(normal((3, 200), 0, "gradients"), golden["training/steps"], strict=True):
         updates, state = optimiser.update(jnp.asarray(gradient), state, params)
         params = optax.apply_updates(params, updates)
-        assert relative_error(params - start, expected - start) < 1e-3
+        assert_close(1e-3, params - start, expected - start, "AMSGrad")
 
 
 @pytest.mark.parametrize("frames_per_value", [1, 32])

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from seeded import NETWORKS, normal, relative_error, state
+from seeded import NETWORKS, assert_close, normal, state
 
 from uss_jax import audio, audioset, blocks, cli, model_dir
 from uss_jax.pytorch import names
@@ -130,7 +130,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
     assert any(np.abs(samples).max() > 1e-3 for samples in expected.values())
     for name, samples in expected.items():
         if samples.any():
-            assert relative_error(found[name], samples) < 1e-4, name
+            assert_close(1e-4, found[name], samples, name)
         else:
             assert not found[name].any(), name
 

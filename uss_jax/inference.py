@@ -1,4 +1,4 @@
-"""Compiled forward passes over any number of segments, always in full batches of one shape."""
+"""Compiled forward passes over any number of segments, always in full batches."""
 
 import functools
 from collections.abc import Callable
@@ -17,7 +17,8 @@ class Inference:
 
     Attributes:
       networks: the model.
-      batch_size: of every pass; what is missing in the last batch is filled up and thrown away.
+      batch_size: of every pass, or less where there is less to do; what is missing in the last batch is filled up and
+        thrown away.
     """
 
     def __init__(self, networks: Networks, batch_size: int = 8) -> None:
@@ -64,10 +65,11 @@ class Inference:
         count = len(arrays[0])
         if count == 0:
             raise ValueError("there are no segments to work on")
+        size = min(self.batch_size, 1 << (count - 1).bit_length())  # a power of two, so that there are few shapes
         results = []
-        for start in range(0, count, self.batch_size):
-            pieces = [array[start : start + self.batch_size] for array in arrays]
-            missing = self.batch_size - len(pieces[0])
+        for start in range(0, count, size):
+            pieces = [array[start : start + size] for array in arrays]
+            missing = size - len(pieces[0])
             full = [jnp.asarray(np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])) for piece in pieces]
             results.append(run(*full))
         return np.concatenate([np.asarray(result) for result in results])[:count]

@@ -31,7 +31,7 @@ SEPARATOR = "ss_model."
 QUERY = "query_net."
 QUERY_TAGGER = "query_net.base."
 SED = "anchor_segment_detector.sed_model."
-SCORER = "anchor_segment_detector.anchor_segment_scorer."  # the window of the moving average
+NOT_NEEDED = (SED, "anchor_segment_detector.anchor_segment_scorer.", "loss_function.")
 
 
 def convert(name: str, separator: Path | None, tagger: Path | None, sed: Path | None) -> Networks:
@@ -108,8 +108,8 @@ def _separator_variables(checkpoint: Checkpoint, query: dict[str, Any]) -> dict[
     states = {}
     for part, (prefix, shapes, tensors, constants) in wanted.items():
         states[part] = checkpoint.take(prefix, names.torch_shapes(shapes, tensors), constants)
-    checkpoint.ignore(SED)
-    checkpoint.ignore(SCORER)
+    for prefix in NOT_NEEDED:
+        checkpoint.ignore(prefix)
     checkpoint.finish()
     return {"query": {}} | {part: names.to_linen(state, wanted[part][2]) for part, state in states.items()}
 
@@ -155,15 +155,18 @@ def export(networks: Networks, folder: Path) -> list[str]:
     Raises:
       ValueError: the reference has no such network, or the folder exists.
     """
-    contents: dict[str, Any] = {}
+    expected: dict[str, nn.Module] = {"tagger": Cnn14()}
+    if networks.separator is not None:
+        expected["query_tagger"] = Cnn14()
+    elif networks.sed is networks.tagger:  # a model that only detects events
+        expected = {}
+    if networks.sed is not None:
+        expected["sed"] = Cnn14DecisionLevelMax()
     taggers = {}
-    for part, module in {"tagger": Cnn14(), "query_tagger": Cnn14(), "sed": Cnn14DecisionLevelMax()}.items():
-        if part not in networks.variables or networks.variables[part] is None:
-            continue
-        if part == "tagger" and networks.separator is None and networks.sed is networks.tagger:
-            continue  # a model that is only an event detector
+    for part, module in expected.items():
         _check_like(module, getattr(networks, part), part)
         taggers[part] = _tagger_state(networks.variables[part])
+    contents: dict[str, Any] = {}
     for part, name in {"tagger": "cnn14", "sed": "cnn14_decision_level_max"}.items():
         if part in taggers:
             contents[f"{name}.pth"] = {"model": taggers[part]}
@@ -173,18 +176,17 @@ def export(networks: Networks, folder: Path) -> list[str]:
         for name, content in contents.items():
             checkpoints.write(temporary / name, content)
         if networks.separator is not None:
-            (temporary / "config.yaml").write_text(_configuration(networks), encoding="utf-8")
-            contents["config.yaml"] = None
-    return list(contents)
+            files.write_text(temporary / "config.yaml", _configuration(networks))
+        return sorted(path.name for path in temporary.iterdir())
 
 
-def _check_like(ours: nn.Module, module: nn.Module, part: str) -> None:
+def _check_like(theirs: nn.Module, module: nn.Module, part: str) -> None:
     """Raises ValueError where a module computes something else than the reference's does."""
     only_in_training = ("parent", "name", "axis_name", "momentum", "block_dropout", "head_dropout", "prior")
-    if type(module) is not type(ours):
-        raise ValueError(f"{part}: the reference has only {type(ours).__name__}, this is a {type(module).__name__}")
-    for field in dataclasses.fields(ours):
-        value, expected = getattr(module, field.name), getattr(ours, field.name)
+    if type(module) is not type(theirs):
+        raise ValueError(f"{part}: the reference has only {type(theirs).__name__}, this is a {type(module).__name__}")
+    for field in dataclasses.fields(theirs):
+        value, expected = getattr(module, field.name), getattr(theirs, field.name)
         if field.name not in only_in_training and value != expected:
             raise ValueError(f"{part}: {field.name} is {value}; the reference has only {expected}")
 
