@@ -62,7 +62,7 @@ def hearing(scene: Path) -> names.State:
     scale = 0.7 / logits.std(axis=0)
     offset = np.full(527, -6.0)
     for name in ACTIVE:
-        offset[audioset.find_class(name).index] = np.log(THRESHOLD / (1 - THRESHOLD)) - 0.35
+        offset[audioset.find_class(name).index] = np.log(THRESHOLD / (1 - THRESHOLD)) - 0.6
     weights["fc_audioset.weight"] = (weights["fc_audioset.weight"] * scale[:, None]).astype(np.float32)
     weights["fc_audioset.bias"] = ((weights["fc_audioset.bias"] - logits.mean(axis=0)) * scale + offset).astype("f4")
     return weights
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_a_training_holds_both_taggers(folder, soft):
 
 @pytest.mark.slow
 def test_an_exported_model_runs_in_the_reference(theirs, folder, soft, scene, tmp_path):
-    """To the bit as the model that it was converted from; and it converts back to the bit."""
+    """With the numbers of the model that it was converted from; and it converts back to the bit."""
     run("convert", "--to-torch", soft, "--out", folder / "exported")
     files = folder / "exported" / "config.yaml", folder / "exported" / "separator.ckpt"
     short, speech = excerpt(scene, tmp_path / "short.wav"), audioset.find_class("Speech").index
