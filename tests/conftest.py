@@ -3,8 +3,10 @@
 import csv
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -74,6 +76,13 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Tones:
     splits = dataset.collect([folder / "audio"], [folder / "labels.csv"], held_out="fold=4")
     prepared, _ = dataset.prepare("tones", splits, folder / "datasets")
     return Tones(folder / "audio", folder / "labels.csv", prepared)
+
+
+@pytest.fixture
+def on_cpu() -> Iterator[None]:
+    """Work is done on the CPU: accelerators round matrix products more coarsely."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
 
 
 @pytest.fixture(scope="session")

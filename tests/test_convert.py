@@ -140,6 +140,15 @@ def test_a_network_of_another_kind_is_not_listed_without_end(capsys, tmp_path):
     assert len(said) < 5000
 
 
+def test_names_of_tensors_cannot_speak_to_the_terminal(capsys, tmp_path, weights):
+    strange = dict.fromkeys(["\x1b[2J\r\nall is well", "a" * 10_000], torch.zeros(1))
+    torch.save(weights | strange, tmp_path / "x.ckpt")
+    said = fails(capsys, tmp_path, "--separator", tmp_path / "x.ckpt")
+    assert "all is well is unknown" in said
+    assert said.rstrip("\n").isprintable()
+    assert "a" * 1000 not in said
+
+
 @pytest.mark.parametrize(("shape", "size"), [((384, 100), 100), ((384,), 384), ((), 0)])
 def test_a_query_of_another_size_is_refused(capsys, tmp_path, weights, shape, size):
     torch.save({FILM: torch.zeros(shape)}, tmp_path / "other.ckpt")

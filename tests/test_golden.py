@@ -1,6 +1,5 @@
 """The numbers of the PyTorch reference, kept in golden.npz: parity where neither PyTorch nor the reference is there."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,12 +13,7 @@ from seeded import NETWORKS, assert_close, conditions, curves, normal, relative_
 from uss_jax import anchors, losses, signal
 from uss_jax.models.cnn14 import Tags
 
-
-@pytest.fixture(autouse=True)
-def on_cpu() -> Iterator[None]:
-    """Accelerators round matrix products more coarsely."""
-    with jax.default_device(jax.devices("cpu")[0]):
-        yield
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from uss_jax.separation import THRESHOLD
 
 reference_inference = pytest.importorskip("reference_inference")
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 SEGMENT = 64_000
 ACTIVE = ("Speech", "Bark", "Rain")  # classes that the tagger is made to hear now and then
 SOFT = {

@@ -1,7 +1,6 @@
 """The networks, spectra, optimiser and anchors of this project equal the PyTorch reference's, in fp32 on the CPU."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,14 +18,9 @@ from uss_jax import anchors, losses, signal
 from uss_jax.pytorch import names
 from uss_jax.training.optimiser import paper_schedule
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 MEL = {"sample_rate_hz": seeded.SAMPLE_RATE_HZ, "bands": 64, "low_hz": 50.0, "high_hz": 14_000.0}
-
-
-@pytest.fixture(autouse=True)
-def on_cpu() -> Iterator[None]:
-    """Accelerators round matrix products more coarsely."""
-    with jax.default_device(jax.devices("cpu")[0]):
-        yield
 
 
 # Spectra

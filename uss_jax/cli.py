@@ -26,12 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args.run(args)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"uss-jax: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"uss-jax: {_one_line(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("uss-jax: interrupted\n")
         return 130
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    """Its message without line breaks and control characters, which names in files may hold."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
 
 
 def _parser() -> argparse.ArgumentParser:

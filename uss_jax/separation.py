@@ -217,7 +217,8 @@ class Model:
                 found.append(self._inference.conditions_of_bottlenecks(masked))
             else:
                 raise ValueError(
-                    f"{target.name}: this model has a latent query and was not told this sound's; give examples (query)"
+                    f"{target.name}: the query of this model is latent, and it was not told this sound's; give examples"
+                    " of it (--query), or ask for the reference's inference (--paper)"
                 )
         return found
 

@@ -4,7 +4,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from uss_jax.pytorch.names import State
 
 LEAST_TORCH = (2, 6)  # before, even loading with weights_only=True could run code (CVE-2025-32434)
 MOST_LISTED = 50  # problems of a file that are named one by one
+LONGEST_NAME = 100  # characters of an unknown tensor's name that are told
 CONSTANT_TOLERANCE = 1e-3  # relative; releases of librosa and NumPy make constants that differ by about 1e-7
 
 
@@ -85,9 +86,9 @@ class Checkpoint:
             tensor = self.tensors.get(prefix + name)
             if tensor is not None and not _close(tensor, constant):
                 self._problems.append(f"{prefix + name} is not the front end's at 32 kHz")
-        self._known |= {prefix + name for name in (*shapes, *(constants or {}))}
-        counters = (name for name in self.tensors if name.endswith("num_batches_tracked"))
-        self._known |= {name for name in counters if name.removeprefix(prefix).rpartition(".")[0] in _norms(shapes)}
+        # PyTorch counts the batches of every module that has running statistics.
+        counters = [name.replace("running_mean", "num_batches_tracked") for name in shapes if "running_mean" in name]
+        self._known |= {prefix + name for name in (*shapes, *(constants or {}), *counters)}
         return found
 
     def ignore(self, prefix: str) -> None:
@@ -96,16 +97,12 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Raises one ValueError that names every tensor that is missing, of a wrong shape, or unknown."""
-        problems = self._problems + [f"{name} is unknown" for name in sorted(set(self.tensors) - self._known)]
+        unknown = sorted(set(self.tensors) - self._known)
+        problems = self._problems + [f"{name[:LONGEST_NAME]} is unknown" for name in unknown]
         if problems:
             listed = "; ".join(problems[:MOST_LISTED])
             more = f"; and {len(problems) - MOST_LISTED} more" if len(problems) > MOST_LISTED else ""
             raise ValueError(f"{self.path}: not the weights of this network: {listed}{more}")
-
-
-def _norms(shapes: Iterable[str]) -> set[str]:
-    """The modules that have running statistics, of which PyTorch also counts the batches."""
-    return {name.rpartition(".")[0] for name in shapes if name.endswith(".running_mean")}
 
 
 def _misfit(tensor: Any, shape: tuple[int, ...]) -> str | None:
@@ -155,7 +152,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, Any]:
         raise ValueError(f"{path}: holds no weights (expected a state dict)")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ValueError(f"{path}: holds no state dict: {str(name)[:80]!r} is no tensor")
+            raise ValueError(f"{path}: holds no state dict: {str(name)[:LONGEST_NAME]!r} is no tensor")
     return dict(content)
 
 
