@@ -11,6 +11,7 @@ import safetensors.numpy
 from test_training import SMALL
 
 from uss_jax import model_dir
+from uss_jax.separation import Model
 
 
 @pytest.fixture
@@ -31,6 +32,28 @@ def test_weights_come_back_to_the_bit(networks, folder):
         jax.tree.map(np.testing.assert_array_equal, networks.variables[part], loaded.variables[part])
     assert loaded.config == networks.config
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+
+
+def test_a_query_net_may_have_a_tagger_of_its_own(tmp_path):
+    """The latent query comes from it, so that the tagger need not have an embedding."""
+    own = {"kind": "cnn14", "patch": [2, 4], "widths": [8, 8], "embedding_size": 6}
+    hears_everything = SMALL["tagger"] | {"prior": 0.6}
+    config = SMALL | {"tagger": hears_everything, "query_tagger": own, "query": {"kind": "latent"}}
+    variables = model_dir.initial_variables(model_dir.build_networks(config, {}), jax.random.key(0))
+    model_dir.save(tmp_path / "own", model_dir.build_networks(config, variables), "")
+    loaded = model_dir.load(tmp_path / "own")
+    assert loaded.condition_size == 6
+    assert loaded.query_tagger is not loaded.tagger
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables["query_tagger"], variables["query_tagger"])
+    model = Model(loaded)
+    noise = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32)
+    bottlenecks = model._inference.bottlenecks(noise[None, :8000])
+    expected = loaded.query_tagger.apply(variables["query_tagger"], noise[None, :8000]).embedding
+    np.testing.assert_allclose(bottlenecks, expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"Dog: the query of this model is latent.*--query"):
+        model.separate(noise, 32_000, classes=["Dog"])
+    with pytest.raises(ValueError, match="Dog: a query of 6 elements cannot be masked"):
+        model.separate(noise, 32_000, classes=["Dog"], paper=True)
 
 
 def test_half_precision_keeps_three_digits(networks, tmp_path):

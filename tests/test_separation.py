@@ -47,6 +47,17 @@ def test_nodes_that_are_never_active_have_no_stem_but_classes_asked_for_do(model
     np.testing.assert_array_equal(result.residual, noise)
 
 
+def test_an_active_node_that_comes_out_silent_has_a_stem_but_in_paper_mode(model):
+    silence = np.zeros(40_000, np.float32)
+    stems = model.separate(silence, 32_000, levels=[1]).stems
+    assert stems
+    assert all(np.abs(stem.audio).max() < 1e-6 for stem in stems.values())
+    result = model.separate(silence, 32_000, levels=[1], paper=True)
+    assert result.stems == {}
+    assert result.timeline == []
+    assert list(model.separate(silence, 32_000, classes=["Dog"], paper=True).stems) == ["Dog"]
+
+
 @pytest.mark.parametrize(
     ("shape", "rate"),
     [
