@@ -55,8 +55,8 @@ def test_a_byte_order_mark_and_spaces_after_commas_do_no_harm(tmp_path):
         ("filename,mids\na.wav,Dog\nb.wav,\n", "line 3 has no labels"),
         ("filename,labels\na.wav,Dog\nb.wav,\n", "line 3 has no labels"),
         ("filename,mids\na.wav,Dog\nb.wav,Dgo\n", "line 3: 'Dgo' is not"),
-        ("filename,mids\na.wav,Dog\n../b.wav,Dog\n", "line 3 names a file outside of"),
-        ("filename,mids\n/b.wav,Dog\n", "line 2 names a file outside of"),
+        ("filename,mids\na.wav,Dog\n../b.wav,Dog\n", "line 3: '../b.wav': names a file outside of"),
+        ("filename,mids\n/b.wav,Dog\n", "line 2: '/b.wav': names a file outside of"),
         ("filename,mids\na.wav,/m/0bt9lr,/m/05tny_\n", "line 2"),  # a second label outside of quotes is not dropped
         ("mids,filename\nDog\n", "line 2"),
     ],

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from uss_jax import audioset, mixtures
+from uss_jax import audioset, mixing, mixtures
 from uss_jax.anchors import Anchors
 from uss_jax.dataset import Clips
 
@@ -86,21 +86,21 @@ def sines(*amplitudes):
 )
 def test_the_energy_ratio_is_kept_in_bounds(other, ratio):
     ones = np.ones(100, np.float32)
-    assert mixtures.energy_ratio(0.5 * ones, other * ones) == pytest.approx(ratio)
+    assert mixing.energy_ratio(0.5 * ones, other * ones) == pytest.approx(ratio)
 
 
 def test_silence_asks_for_silence():
     ones = np.ones(100, np.float32)
-    assert mixtures.energy_ratio(0 * ones, ones) == pytest.approx(0.02)
-    assert not mixtures.mix([0 * ones, 0 * ones]).any()
+    assert mixing.energy_ratio(0 * ones, ones) == pytest.approx(0.02)
+    assert not mixing.mix([0 * ones, 0 * ones]).any()
 
 
 def test_further_sources_get_the_energy_of_the_first_and_their_level():
     first, second, third = sines(0.5, 0.1, 2.0)
-    mixed = mixtures.mix([first, second, third], levels_db=[0.0, 20.0])
+    mixed = mixing.mix([first, second, third], levels_db=[0.0, 20.0])
     np.testing.assert_allclose(mixed, first + 5 * second + 2.5 * third, atol=0.01)
     assert mixed.dtype == np.float32
-    np.testing.assert_allclose(mixtures.mix([first, second]), first + 5 * second, atol=0.01)
+    np.testing.assert_allclose(mixing.mix([first, second]), first + 5 * second, atol=0.01)
 
 
 def test_speed_changes_pitch_and_length_together():
@@ -125,7 +125,7 @@ def test_a_mixture_is_the_source_and_its_partner_with_equal_energy(clips, anchor
         )
         np.testing.assert_array_equal(item["source"], target)
         rest = item["mixture"] - item["source"]
-        ratio = mixtures.energy_ratio(target, partner)
+        ratio = mixing.energy_ratio(target, partner)
         np.testing.assert_allclose(rest, ratio * partner, atol=1e-6)
         assert 0.02 < ratio < 50
         assert np.mean(rest**2) == pytest.approx(np.mean(target**2), rel=1e-4)
@@ -136,7 +136,7 @@ def test_three_sources_add_up(clips, anchors):
     item, chosen = source[4], source.choose(4)
     first, *others = (clips.audio(int(anchors.clip[i]))[anchors.start[i] : anchors.start[i] + SEGMENT] for i in chosen)
     assert len(others) == 2
-    expected = first + sum(other * mixtures.energy_ratio(first, other) for other in others)
+    expected = first + sum(other * mixing.energy_ratio(first, other) for other in others)
     np.testing.assert_allclose(item["mixture"], expected, atol=1e-6)
 
 

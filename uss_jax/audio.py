@@ -12,8 +12,13 @@ SAMPLE_RATE_HZ = 32_000  # of all models and datasets
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus", ".w64", ".caf", ".au")
 
 
-def read(path: str | Path) -> tuple[np.ndarray, int]:
-    """Reads an audio file.
+def read(path: str | Path, start_s: float = 0.0, seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """Reads an audio file, or a part of it.
+
+    Args:
+      path: of the file.
+      start_s: where to begin, in seconds.
+      seconds: how much to read at most; all that follows unless given.
 
     Returns:
       Samples, (time,) or (time, channels), float32, and the sample rate in Hz.
@@ -27,8 +32,13 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        with path.open("rb") as file:  # opened here: soundfile refuses names that are no UTF-8
-            samples, sample_rate_hz = soundfile.read(file, dtype="float32")
+        # Opened here, for soundfile refuses names that are no UTF-8.
+        with path.open("rb") as file, soundfile.SoundFile(file) as sound:
+            sample_rate_hz = sound.samplerate
+            if start_s:
+                sound.seek(min(round(start_s * sample_rate_hz), sound.frames))
+            count = -1 if seconds is None else round(seconds * sample_rate_hz)
+            samples = sound.read(count, dtype="float32")
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError) as error:
         reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
         raise ValueError(f"{path}: not readable as audio ({reason})") from error

@@ -4,7 +4,6 @@ A dataset folder holds, besides what TFDS writes, `index-<split>.npz`: the label
 """
 
 import contextlib
-import csv
 import dataclasses
 import io
 import logging
@@ -85,14 +84,12 @@ def read_labels(table: Path, audio_dir: Path, prefix: str = "") -> list[ClipFile
       ValueError: the table is missing or lacks a column, or a cell names no class; the message names the line.
     """
     clips = []
-    for line, row in _read_table(table, ("filename",)):
+    for line, row in files.read_table(table, ("filename",)):
         cell = row.get("mids") or row.get("labels")
         if not cell:
             raise ValueError(f"{table}: line {line} has no labels in a column 'mids' or 'labels'")
-        path = audio_dir / row["filename"]
-        if not path.resolve().is_relative_to(audio_dir.resolve()):
-            raise ValueError(f"{table}: line {line} names a file outside of {audio_dir}: {row['filename']!r}")
         try:
+            path = files.inside(audio_dir, row["filename"])
             labels = audioset.parse_labels(cell)
         except ValueError as error:
             raise ValueError(f"{table}: line {line}: {error}") from error
@@ -100,26 +97,6 @@ def read_labels(table: Path, audio_dir: Path, prefix: str = "") -> list[ClipFile
             raise ValueError(f"{table}: line {line} has no labels")
         clips.append(ClipFile(prefix + row["filename"], path, labels))
     return clips
-
-
-def _read_table(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV file with their line numbers; raises ValueError as `read_labels` says."""
-    if not table.is_file():
-        raise ValueError(f"{table}: no such file")
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns_found = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: not a CSV table ({error})") from error
-    missing = [column for column in columns if column not in columns_found]
-    if missing:
-        raise ValueError(f"{table}: has no column {missing[0]!r}")
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise ValueError(f"{table}: line {line} has not {len(columns_found)} cells; put lists of labels in quotes")
-    return rows
 
 
 def held_out_names(table: Path, rule: str) -> set[str]:
@@ -131,7 +108,7 @@ def held_out_names(table: Path, rule: str) -> set[str]:
     column, equals, values = rule.partition("=")
     if not equals:
         raise ValueError(f"--held-out {rule!r}: expected COLUMN=VALUE, such as fold=4")
-    rows = _read_table(table, ("filename", column))
+    rows = files.read_table(table, ("filename", column))
     names = {row["filename"] for _, row in rows if row[column] in values.split(",")}
     if not names:
         raise ValueError(f"{table}: no row has {rule}")
@@ -218,6 +195,12 @@ def _write_index(folder: Path, split: str) -> None:
         label_offsets=np.cumsum([0, *map(len, labels)]).astype(np.int64),
         labels=np.concatenate(labels),
     )
+
+
+def splits(path: str | Path) -> list[str]:
+    """The splits of a dataset, `train` first; raises ValueError where there is no dataset."""
+    found = sorted(file.stem.removeprefix("index-") for file in find_folder(path).glob("index-*.npz"))
+    return sorted(found, key=lambda split: split != "train")
 
 
 def find_folder(path: str | Path) -> Path:

@@ -1,6 +1,7 @@
 """Writing files so that nothing half-written ever carries its final name."""
 
 import contextlib
+import csv
 import json
 import os
 import secrets
@@ -64,6 +65,18 @@ def make_folder(path: Path) -> None:
         raise ValueError(f"{path}: cannot be made a folder ({error.strerror})") from error
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that a table names.
+
+    Raises:
+      ValueError: it lies outside of the folder.
+    """
+    path = folder / name
+    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r}: names a file outside of its folder {folder}")
+    return path
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder; what is written there takes the name `path` when the block ends."""
@@ -106,3 +119,31 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             return {name: file[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a complete index ({error})") from error
+
+
+def read_table(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file with their line numbers.
+
+    Args:
+      table: the file.
+      columns: names that its header must have.
+
+    Raises:
+      ValueError: it is missing, no table, lacks a column, or a row has too many or too few cells.
+    """
+    if not table.is_file():
+        raise ValueError(f"{table}: no such file")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns_found = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table}: not a CSV table ({error})") from error
+    missing = [column for column in columns if column not in columns_found]
+    if missing:
+        raise ValueError(f"{table}: has no column {missing[0]!r}")
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise ValueError(f"{table}: line {line} has not {len(columns_found)} cells; put lists of labels in quotes")
+    return rows

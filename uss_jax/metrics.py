@@ -24,6 +24,57 @@ def sdr_improvement(reference: np.ndarray, estimate: np.ndarray, mixture: np.nda
     return sdr(reference, estimate) - sdr(reference, mixture)
 
 
+def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    """Scale-invariant SDR in dB: that of the estimate's part along the reference; (..., time) twice → (...).
+
+    No mean is removed (Le Roux et al., "SDR – half-baked or well done?"). A silent estimate has 0 dB, as it has by
+    `sdr`, where the definition gives 0/0.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    if reference.shape != estimate.shape:
+        raise ValueError(f"reference {reference.shape} and estimate {estimate.shape} differ in shape")
+    reference, estimate = reference.astype(np.float64), estimate.astype(np.float64)
+    scale = np.mean(reference * estimate, axis=-1) / np.maximum(np.mean(reference**2, axis=-1), EPS)
+    target = scale[..., None] * reference
+    signal = np.mean(target**2, axis=-1)
+    noise = np.mean((estimate - target) ** 2, axis=-1)
+    return 10.0 * np.log10(np.maximum(signal, EPS) / np.maximum(noise, EPS))
+
+
+def bss_eval_sdr(references: np.ndarray, estimates: np.ndarray, frame_samples: int) -> np.ndarray:
+    """SDR of BSS Eval v4 (museval) in frames side by side: that of all channels together.
+
+    Its distortion filters change ISR, SIR and SAR; the SDR does not depend on them, and is computed here without. As in
+    museval, a frame in which one of the references is silent is NaN for all, and a last part frame is left out. A frame of
+    an estimate that is silent has 0 dB here; museval leaves it out, which rewards silence. No frame has more than 100 dB.
+
+    Args:
+      references: (sources, time, channels), the true sources of one mixture.
+      estimates: the same shape.
+      frame_samples: museval's default is one second.
+
+    Returns:
+      (sources, frames), in dB; one frame of the whole length where that is shorter.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    if references.shape != estimates.shape:
+        raise ValueError(f"references {references.shape} and estimates {estimates.shape} differ in shape")
+    frame = min(frame_samples, references.shape[1])
+    count = references.shape[1] // frame
+
+    def energy(samples: np.ndarray) -> np.ndarray:
+        framed = samples[:, : count * frame].reshape(len(samples), count, -1)
+        return np.sum(np.square(framed, dtype=np.float64), axis=-1)
+
+    signal, noise = energy(references), energy(estimates.astype(np.float64) - references)
+    signal = np.where((signal > 0).all(axis=0), signal, np.nan)
+    return 10.0 * np.log10(signal / np.maximum(noise, EPS * signal))
+
+
 def average_precision(truth: np.ndarray, score: np.ndarray) -> float:
     """Mean precision at the places of the true items: (items,) bool and (items,) → 0…1; ties rank against the truth."""
     order = np.lexsort((truth, -score))

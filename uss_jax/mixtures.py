@@ -9,33 +9,8 @@ from uss_jax import audio, audioset
 from uss_jax.anchors import Anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
-from uss_jax.sampling import BalancedSampler
-
-PARTNER_SEARCH = 1000  # places of the order that are looked through for a partner of another class
-
-
-def energy_ratio(source: np.ndarray, other: np.ndarray) -> float:
-    """Factor that gives `other` the energy of `source`, kept in 0.02…50 as in the reference; both (time,)."""
-    ratio = np.sqrt(np.mean(source**2) / max(float(np.mean(other**2)), 1e-10))
-    return float(np.clip(ratio, 0.02, 50.0))
-
-
-def mix(sources: list[np.ndarray], levels_db: list[float] | None = None) -> np.ndarray:
-    """Adds sources, each rescaled to the energy of the first.
-
-    Args:
-      sources: each (time,).
-      levels_db: level of each further source over the first; 0 unless given.
-
-    Returns:
-      The mixture, (time,).
-    """
-    first, *others = sources
-    levels = levels_db or [0.0] * len(others)
-    scaled = [
-        other * energy_ratio(first, other) * 10 ** (level / 20) for other, level in zip(others, levels, strict=True)
-    ]
-    return np.asarray(np.sum([first, *scaled], axis=0), np.float32)
+from uss_jax.mixing import mix
+from uss_jax.sampling import BalancedSampler, choose_sources
 
 
 def change_speed(samples: np.ndarray, length: int) -> np.ndarray:
@@ -94,15 +69,10 @@ class MixtureSource:
 
     def choose(self, index: int) -> list[int]:
         """The anchors mixed in item `index`, target first."""
-        chosen = [self._sampler[index]]
-        for place in range(index + 1, index + PARTNER_SEARCH):
-            candidate = self._sampler[place]
-            labels = self._labels(candidate)
-            if all(audioset.disjoint(labels, self._labels(other)) for other in chosen):
-                chosen.append(candidate)
-            if len(chosen) == self._source_count:
-                return chosen
-        raise ValueError(f"{self._clips.folder}: not {self._source_count} clips without a common label to be mixed")
+        chosen = choose_sources(self._sampler, index, self._source_count, self._labels)
+        if len(chosen) < self._source_count:
+            raise ValueError(f"{self._clips.folder}: not {self._source_count} clips without a common label to be mixed")
+        return chosen
 
     def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:
         """An item: `mixture` and `source` (time,), and `labels` of the source's clip (classes,)."""

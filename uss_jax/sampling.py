@@ -1,8 +1,13 @@
 """Which item comes next: balanced rounds over the classes, as a pure function of (seed, index)."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
+
+from uss_jax import audioset
+
+PARTNER_SEARCH = 1000  # places of the order that are looked through for partners of other classes
 
 
 class BalancedSampler:
@@ -34,6 +39,28 @@ class BalancedSampler:
         items = self._items_of_class[chosen]
         epoch, turn = divmod(number * int(self._repeats[chosen]) + earlier, len(items))
         return int(_shuffled(items.astype(np.int64).tobytes(), self._seed, 1 + chosen, epoch)[turn])
+
+
+def choose_sources(sampler: BalancedSampler, place: int, count: int, labels: Callable[[int], np.ndarray]) -> list[int]:
+    """The items that are mixed: the one at a place, and the next ones that share no label with one another.
+
+    Args:
+      sampler: the order.
+      place: of the target, the first of the mixture.
+      count: sources in a mixture.
+      labels: class indices of an item.
+
+    Returns:
+      `count` items, or fewer where the order has none.
+    """
+    chosen = [sampler[place]]
+    for later in range(place + 1, place + PARTNER_SEARCH):
+        if len(chosen) == count:
+            break
+        candidate = sampler[later]
+        if all(audioset.disjoint(labels(candidate), labels(other)) for other in chosen):
+            chosen.append(candidate)
+    return chosen
 
 
 @functools.lru_cache(maxsize=4096)

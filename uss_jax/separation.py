@@ -67,11 +67,16 @@ class Separation:
 
 
 class Model:
-    """A trained model, ready to use."""
+    """A trained model, ready to use.
 
-    def __init__(self, networks: model_dir.Networks) -> None:
+    Attributes:
+      networks: the model.
+      inference: its compiled passes.
+    """
+
+    def __init__(self, networks: model_dir.Networks, batch_size: int = 8) -> None:
         self.networks = networks
-        self._inference = Inference(networks)
+        self.inference = Inference(networks, batch_size)
         self._overlap = int(OVERLAP_SHARE * networks.segment_samples)
 
     @classmethod
@@ -94,7 +99,7 @@ class Model:
           ValueError: the audio or a level is wrong.
         """
         mono = self._to_model(_checked(samples, sample_rate_hz), sample_rate_hz)
-        probabilities = self._inference.probabilities(self._split(mono, self._overlap))
+        probabilities = self.inference.probabilities(self._split(mono, self._overlap))
         wanted = targets.of_levels(levels) if levels else []
         listed = {target.mid for target in wanted}
         wanted += [
@@ -110,7 +115,7 @@ class Model:
         """
         self._need_separator()
         examples = [self._to_model(_checked(recording, sample_rate_hz), sample_rate_hz) for recording in recordings]
-        return queries.example_condition(self._inference, examples)
+        return queries.example_condition(self.inference, examples)
 
     def separate(
         self,
@@ -147,26 +152,29 @@ class Model:
         classes = [classes] if isinstance(classes, str | int) else classes
         if sum(map(bool, (len(levels), len(classes), len(query), embedding is not None))) > 1:
             raise ValueError("ask for one of: levels, classes, query, embedding")
-        samples = _checked(samples, sample_rate_hz)
         if len(query):
             embedding = self.embed(query, sample_rate_hz)
-        if paper:
-            samples = self._to_model(samples, sample_rate_hz)
-            sample_rate_hz = audio.SAMPLE_RATE_HZ
         if embedding is not None:
             wanted = [Target("query", condition=checked_condition(embedding, self.networks))]
         elif len(classes):
             wanted = targets.of_classes(classes, together)
         else:
             wanted = targets.of_levels(levels or (1, 2, 3))
-        return self._separate(samples, sample_rate_hz, wanted, paper)
+        return self.separate_targets(samples, sample_rate_hz, wanted, paper)
 
-    def _separate(self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target], paper: bool) -> Separation:
+    def separate_targets(
+        self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target], paper: bool = False
+    ) -> Separation:
+        """What `separate` does once it is known what to separate; raises and returns as it does."""
+        samples = _checked(samples, sample_rate_hz)
+        if paper:
+            samples = self._to_model(samples, sample_rate_hz)
+            sample_rate_hz = audio.SAMPLE_RATE_HZ
         overlap = 0 if paper else self._overlap
         channels = [audio.resample(x, sample_rate_hz, audio.SAMPLE_RATE_HZ) for x in np.atleast_2d(samples.T)]
         mono = np.mean(channels, axis=0)
         mono_blocks = self._split(mono, overlap)
-        probabilities = self._inference.probabilities(mono_blocks)
+        probabilities = self.inference.probabilities(mono_blocks)
 
         # Every active (target, block) pair, in one list: full batches of one shape, whatever is asked for.
         active = [targets.activity(target, probabilities) >= THRESHOLD for target in wanted]
@@ -174,11 +182,11 @@ class Model:
         pairs = [(i, block) for i in range(len(wanted)) for block in np.flatnonzero(active[i])]
         separated = np.zeros((len(wanted), len(channels), *mono_blocks.shape), np.float32)
         if pairs:
-            conditions = self._conditions(wanted, mono_blocks, probabilities, paper)
+            conditions = self.conditions(wanted, mono_blocks, probabilities, paper)
             rows = np.stack([conditions[i][block] for i, block in pairs])
             for channel, channel_samples in enumerate(channels):
                 channel_blocks = self._split(channel_samples, overlap)
-                results = self._inference.separate(channel_blocks[[block for _, block in pairs]], rows)
+                results = self.inference.separate(channel_blocks[[block for _, block in pairs]], rows)
                 for (i, block), result in zip(pairs, results, strict=True):
                     separated[i, channel, block] = result
 
@@ -196,10 +204,23 @@ class Model:
         timeline = self._timeline(wanted, probabilities, len(mono), overlap)
         return Separation(stems, samples - total, timeline, sample_rate_hz)
 
-    def _conditions(
-        self, wanted: list[Target], mono_blocks: np.ndarray, probabilities: np.ndarray, paper: bool
+    def conditions(
+        self, wanted: list[Target], mono_blocks: np.ndarray, probabilities: np.ndarray, paper: bool = False
     ) -> list[np.ndarray]:
-        """The condition of each target in each block: per target (blocks, condition)."""
+        """The condition of each target in each block.
+
+        Args:
+          wanted: the targets.
+          mono_blocks: (blocks, time), of the mixture, at the model's rate.
+          probabilities: (blocks, classes), what the tagger hears in them.
+          paper: as in `separate`.
+
+        Returns:
+          For each target (blocks, condition).
+
+        Raises:
+          ValueError: the query is latent, and the model does not know a target's.
+        """
         known = self.networks.config["classes"]
         means = self.networks.class_conditions
         soft = self.networks.config["query"]["kind"] == "soft"
@@ -212,9 +233,9 @@ class Model:
                 found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
             elif soft or paper:
                 if bottlenecks is None:
-                    bottlenecks = self._inference.bottlenecks(mono_blocks)
+                    bottlenecks = self.inference.bottlenecks(mono_blocks)
                 masked = targets.masked(target, bottlenecks)
-                found.append(self._inference.conditions_of_bottlenecks(masked))
+                found.append(self.inference.conditions_of_bottlenecks(masked))
             else:
                 raise ValueError(
                     f"{target.name}: the query of this model is latent, and it was not told this sound's; give examples"

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from uss_jax import audio, audioset, metrics, model_dir
-from uss_jax.evaluation import versions
+from uss_jax import audio, audioset, files, metrics, model_dir
+from uss_jax.evaluation.summary import versions
 from uss_jax.separation import Event, Model
 
 
@@ -19,7 +19,7 @@ def evaluate_scenes(networks: model_dir.Networks, data: Path) -> dict[str, Any]:
     """Separates each scene by the classes of its stems, and tags it.
 
     Returns:
-      A result as of `evaluation.summary`; `per_class` has `scene: stem` as keys, and `events` tells for each event
+      A result as of `summary.summarise`; `per_class` has `scene: stem` as keys, and `events` tells for each event
       whether a class of it was active at some time between its onset and offset.
 
     Raises:
@@ -33,11 +33,11 @@ def evaluate_scenes(networks: model_dir.Networks, data: Path) -> dict[str, Any]:
     events: list[dict[str, Any]] = []
     for path in found:
         scene = _read(path)
-        mixture, rate = audio.read(_inside(path, scene["mixture"]))
+        mixture, rate = audio.read(files.inside(path.parent, scene["mixture"]))
         heard = model.tag(mixture, rate, levels=())
         for stem, file in scene["stems"].items():
             labels = {label: None for event in scene["events"] if event["stem"] == stem for label in event["labels"]}
-            truth, _ = audio.read(_inside(path, file))
+            truth, _ = audio.read(files.inside(path.parent, file))
             separated = model.separate(mixture, rate, classes=list(labels), together=True)
             estimate = next(iter(separated.stems.values())).audio
             flat = [signal.reshape(-1) for signal in (truth, estimate, mixture)]  # all channels together
@@ -99,11 +99,3 @@ def _read(path: Path) -> dict[str, Any]:
     if lacking or not labelled:
         raise ValueError(f"{path}: no labelled event of the stem {min(lacking, default='')!r}")
     return scene
-
-
-def _inside(scene: Path, file: str) -> Path:
-    """A file that a scene names; raises ValueError where it lies outside of the scene's folder."""
-    path = scene.parent / file
-    if not path.resolve().is_relative_to(scene.parent.resolve()):
-        raise ValueError(f"{scene}: names a file outside of its folder: {file!r}")
-    return path

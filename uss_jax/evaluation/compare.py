@@ -1,0 +1,109 @@
+"""Two results side by side, item by item."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uss_jax.evaluation import items as item_lists
+from uss_jax.evaluation import journal, summary
+from uss_jax.evaluation.items import Item
+
+ESTIMATES = "estimates"  # the query of a result of another system's estimates
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """The files of one result; all have the name of the JSON file."""
+
+    result: Path
+
+    @property
+    def mixtures(self) -> Path:
+        """The list of items."""
+        return self.result.with_suffix(".mixtures.csv")
+
+    @property
+    def journal(self) -> Path:
+        """The scores of every item."""
+        return self.result.with_suffix(".journal.jsonl")
+
+    @property
+    def table(self) -> Path:
+        """The result in Markdown."""
+        return self.result.with_suffix(".md")
+
+    @property
+    def picture(self) -> Path:
+        """The classes as a picture."""
+        return self.result.with_suffix(".png")
+
+
+def compare(first: Path, second: Path) -> str:
+    """A paired comparison of two results on the items that both have scored, as a Markdown table.
+
+    Raises:
+      ValueError: a file is missing, or the results are of different benchmarks, protocols or items.
+    """
+    results = [_read_result(path) for path in (first, second)]
+    for key in ("benchmark", "query"):
+        values = [result[key] for result in results]
+        if values[0] != values[1] and not (key == "query" and ESTIMATES in values):
+            raise ValueError(f"{first} has the {key} {values[0]!r}, {second} {values[1]!r}: not to be compared")
+    scored = [_read_scores(Paths(path)) for path in (first, second)]
+    common = [item for item in scored[0] if item in scored[1]]
+    if not common:
+        raise ValueError(f"{first} and {second} have no item in common; use one list (--mixtures)")
+    rows = [{place: of_result[item] for place, item in enumerate(common)} for of_result in scored]
+    one, other = (summary.by_label(common, of_result, "estimate") for of_result in rows)
+    names = [f"{result['model']}, {result['query']}" for result in results]
+    lines = [
+        f"{results[0]['benchmark']}: {len(common)} items of {len(one)} classes, scored by both; in brackets 95 % intervals",
+        "",
+        f"| | {names[0]} | {names[1]} | difference | second is better |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for metric in results[0]["mean"]:
+        if all(metric in scores for of in (one, other) for scores, _ in of.values()):
+            lines.append(_line(metric, one, other))
+    return "\n".join(lines) + "\n"
+
+
+def _line(metric: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    values = [[scores[metric] for scores, _ in of.values()] for of in (one, other)]
+    means = [float(np.mean([np.median(of_label) for of_label in several])) for several in values]
+    draws = []
+    for of in (one, other):
+        random = np.random.default_rng(0)  # the same for both: every draw holds the same items of each
+        draws.append(np.mean([summary.bootstrap_medians(s[metric], r, random) for s, r in of.values()], axis=0))
+    low, high = summary.interval(draws[1] - draws[0])
+    gains = np.concatenate(values[1]) - np.concatenate(values[0])
+    better = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
+    difference = f"{means[1] - means[0]:+.2f} ({low:+.2f} … {high:+.2f})"
+    return f"| {metric} | {means[0]:.2f} | {means[1]:.2f} | {difference} | {better:.0%} of items |"
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(result, dict) or not {"benchmark", "model", "query", "mean"} <= set(result):
+        raise ValueError(f"{path}: not a result of eval.py")
+    return result
+
+
+def _read_scores(paths: Paths) -> dict[Item, dict[str, Any]]:
+    """The journal's rows of all items with scores."""
+    listed = item_lists.read_list(paths.mixtures)
+    digest, rows = journal.read(paths.journal)
+    if digest != item_lists.digest(listed):
+        raise ValueError(f"{paths.mixtures}: not the list that {paths.journal} was made with")
+    first: dict[Item, int] = {}
+    found = {item: rows.get(first.setdefault(item.content, place), {}) for place, item in enumerate(listed)}
+    return {item: row for item, row in found.items() if "estimate" in row}

@@ -1,0 +1,99 @@
+"""A run's journal: a line for every item that is done, so that an interrupted run goes on where it stopped."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from uss_jax import files
+
+
+class Journal:
+    """JSON lines: what the run depends on, then its list of items, then `{"item": its place in the list, …}` for each.
+
+    Attributes:
+      listed: `list`, the digest of the items, and `left_out`, by name, once they are known.
+      rows: what is done, by place in the list.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Opens a journal, or begins one.
+
+        Args:
+          path: of the file.
+          settings: what the run depends on, of JSON's types.
+          overwrite: begin anew where there is a journal of another run.
+
+        Raises:
+          ValueError: it is the journal of a run with other settings, or no journal.
+        """
+        self.path = path
+        self.listed: dict[str, Any] | None = None
+        self.rows: dict[int, dict[str, Any]] = {}
+        files.make_folder(path.parent)
+        lines, length = _whole_lines(path)
+        if lines and not (overwrite and lines[0] != {"settings": settings}):
+            _check(path, lines[0], settings)
+            self.listed, self.rows = _parts(lines)
+            os.truncate(path, length)  # a line that was cut off is done again
+        else:
+            files.write_text(path, json.dumps({"settings": settings}) + "\n")
+
+    def begin(self, digest: str, left_out: Mapping[str, str]) -> None:
+        """Writes down which items there are."""
+        self.listed = {"list": digest, "left_out": dict(left_out)}
+        self._append([self.listed])
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Adds items that are done."""
+        self._append(rows)
+        self.rows |= {row["item"]: row for row in rows}
+
+    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def read(path: Path) -> tuple[str, dict[int, dict[str, Any]]]:
+    """The digest of the list and the rows of a journal. Raises ValueError where it is missing or no journal."""
+    lines, _ = _whole_lines(path)
+    listed, rows = _parts(lines)
+    if listed is None:
+        raise ValueError(f"{path}: " + ("not a journal of eval.py" if path.exists() else "no such file"))
+    return listed["list"], rows
+
+
+def _parts(lines: list[dict[str, Any]]) -> tuple[dict[str, Any] | None, dict[int, dict[str, Any]]]:
+    """List and rows of a journal's lines."""
+    listed = lines[1] if len(lines) > 1 else None
+    return listed, {row["item"]: row for row in lines[2:]}
+
+
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The complete lines of a journal, and how many bytes they are; none where there is no file."""
+    if not path.is_file():
+        return [], 0
+    content = path.read_bytes()
+    length = content.rfind(b"\n") + 1
+    try:
+        lines = [json.loads(line) for line in content[:length].splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path}: not a journal of eval.py ({error})") from error
+    needed = {0: ("settings", dict), 1: ("list", str)}
+    kinds = [needed.get(i, ("item", int)) for i in range(len(lines))]
+    if not all(
+        isinstance(x, dict) and isinstance(x.get(name), kind) for x, (name, kind) in zip(lines, kinds, strict=True)
+    ):
+        raise ValueError(f"{path}: not a journal of eval.py")
+    return lines, length
+
+
+def _check(path: Path, header: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    earlier = header["settings"]
+    for name in sorted({*earlier, *settings}):
+        if earlier.get(name) != settings.get(name):
+            raise ValueError(
+                f"{path}: of a run with another {name} ({earlier.get(name)!r}, now {settings.get(name)!r});"
+                " choose another --out, or begin anew (--overwrite)"
+            )

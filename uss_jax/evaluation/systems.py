@@ -1,0 +1,174 @@
+"""What is evaluated: a model with one of three kinds of query. (Other systems come as WAV files, see `pairs`.)
+
+The protocols must never be compared with one another:
+
+- average: the mean condition of the label's training sources, which is what a user has (the paper's tables);
+- oracle: the condition of the very source that is to be separated, which nobody has;
+- label: the AudioSet classes that the label maps to, as `uss-jax separate --classes … --together` asks for them, and
+  silence where none of them is active.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from uss_jax import audio, files, progress, queries, targets
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.evaluation.benchmark import Benchmark, Sound, reason, signature
+from uss_jax.evaluation.items import Item
+from uss_jax.evaluation.workers import Workers
+from uss_jax.separation import THRESHOLD, Model
+from uss_jax.targets import Target
+
+PROTOCOLS = ("average", "oracle", "label")
+
+
+class ModelSystem:
+    """A model that separates the items of a benchmark by one protocol."""
+
+    def __init__(self, model: Model, benchmark: Benchmark, protocol: str, averages: dict[str, np.ndarray]) -> None:
+        """Says what separates what.
+
+        Args:
+          model: that separates.
+          benchmark: whose items they will be.
+          protocol: one of `PROTOCOLS`.
+          averages: (condition,) of each label, for `average`.
+        """
+        self._model, self._benchmark, self._protocol, self._averages = model, benchmark, protocol, averages
+
+    def separate(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
+        """The estimates of the items of one mixture, or of a batch of segments, in the shape of their mixtures."""
+        if self._benchmark.whole:
+            return self._recording(items, sounds)
+        return self._segments(items, sounds)
+
+    def _recording(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
+        wanted = [self._target(item, sound) for item, sound in zip(items, sounds, strict=True)]
+        mixture = sounds[0].mixture
+        separated = self._model.separate_targets(mixture, sounds[0].sample_rate_hz, wanted, self._benchmark.paper)
+        return [separated.stems[target.name].audio for target in wanted]
+
+    def _target(self, item: Item, sound: Sound) -> Target:
+        if self._protocol == "label":
+            return Target(item.label, self._benchmark.classes(item.label))
+        if self._protocol == "average":
+            return Target(item.label, condition=self._averages[item.label])
+        source = audio.resample(audio.to_mono(sound.source), sound.sample_rate_hz, SAMPLE_RATE_HZ)
+        return Target(item.label, condition=queries.example_condition(self._model.inference, [source]))
+
+    def _segments(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
+        inference = self._model.inference
+        lengths = [len(sound.mixture) for sound in sounds]
+        size = inference.batch_size  # what is missing is repeated, so that one shape is compiled
+        rows = [min(row, len(items) - 1) for row in range(size)]
+        mixtures = np.stack([audio.fit_length(sounds[row].mixture, max(lengths)) for row in rows])
+        heard = np.ones(size, bool)
+        if self._protocol == "average":
+            conditions = np.stack([self._averages[items[row].label] for row in rows])
+        elif self._protocol == "oracle":
+            sources = np.stack([audio.fit_length(sounds[row].source, max(lengths)) for row in rows])
+            conditions = inference.conditions(sources)
+        else:
+            heard, conditions = self._by_label([items[row].label for row in rows], mixtures)
+        estimates = inference.separate(mixtures, conditions) * heard[:, None]
+        return [estimate[:length] for estimate, length in zip(estimates, lengths, strict=False)]
+
+    def _by_label(self, labels: Sequence[str], mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether the labels are active in their mixtures, (items,), and their conditions, (items, condition)."""
+        probabilities = self._model.inference.probabilities(mixtures)
+        heard, conditions = [], []
+        for row, label in enumerate(labels):
+            target = Target(label, self._benchmark.classes(label))
+            of_row = slice(row, row + 1)
+            heard.append(targets.activity(target, probabilities[of_row])[0] >= THRESHOLD)
+            conditions.append(self._model.conditions([target], mixtures[of_row], probabilities[of_row])[0][0])
+        return np.array(heard), np.stack(conditions)
+
+
+def average_conditions(
+    model: Model, fingerprint: str, benchmark: Benchmark, labels: Sequence[str], per_class: int, seed: int, count: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The mean condition of each label's training sources, kept in the cache folder.
+
+    Args:
+      model: that separates.
+      fingerprint: of the model.
+      benchmark: with the training sources.
+      labels: which are needed.
+      per_class, seed: of the choice of training sources, as of the items.
+      count: worker processes.
+
+    Returns:
+      (condition,) of each label that has training sources, and the names of those that were left out, and why.
+
+    Raises:
+      ValueError: the training split is not laid out as expected.
+    """
+    settings = {"model": fingerprint, "benchmark": benchmark.name, "per_class": per_class, "seed": seed}
+    key = signature(benchmark.training_files(), benchmark.data, settings)
+    path = files.cache_folder() / "queries" / f"{key}.npz"
+    known, left_out = _read_cache(path)
+    missing = set(labels) - set(known)
+    if missing:
+        with Workers(count, benchmark) as workers:
+            plan = benchmark.plan("train", per_class, seed, workers)
+            left_out[""] = plan.left_out
+            wanted = [item for item in plan.items if item.label in missing]
+            sources = workers.stream(read_query_source, ((item,) for item in wanted))
+            tracked = progress.track(zip(wanted, sources, strict=True), "average queries", len(wanted))
+            for label, group in itertools.groupby(tracked, lambda pair: pair[0].label):
+                known[label], left_out[label] = _mean(model, benchmark, list(group))
+        known |= {label: np.zeros(0, np.float32) for label in missing - set(known)}  # it is known that it has none
+        _write_cache(path, known, left_out)
+    names = {name: why for label in ("", *labels) for name, why in left_out.get(label, {}).items()}
+    return {label: known[label] for label in labels if known[label].size}, names
+
+
+def read_query_source(benchmark: Benchmark, item: Item) -> np.ndarray | str:
+    """A training source, (time,), or why it cannot be read."""
+    try:
+        return benchmark.query_source(item)
+    except ValueError as error:
+        return reason(error, benchmark.data)
+
+
+def _mean(
+    model: Model, benchmark: Benchmark, sources: list[tuple[Item, np.ndarray | str]]
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The mean condition of a label's sources, empty where there is none, and the sources that were left out."""
+    left_out = {item.source: source for item, source in sources if isinstance(source, str)}
+    kept = [(item, source) for item, source in sources if not isinstance(source, str)]
+    found: list[np.ndarray] = []
+    if benchmark.whole:
+        for item, source in kept:
+            try:
+                found.append(queries.example_condition(model.inference, [source]))
+            except ValueError:
+                left_out[item.source] = "silent"
+    elif kept:
+        found = list(model.inference.conditions(np.stack([source for _, source in kept])))
+    return np.mean(found, axis=0) if found else np.zeros(0, np.float32), left_out
+
+
+def _read_cache(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, str]]]:
+    """Conditions by label, and what was left out of each; nothing where there is no such file."""
+    if not path.is_file():
+        return {}, {}
+    arrays = files.read_arrays(path, ("labels", "conditions", "offsets", "left_out"))
+    pieces = np.split(arrays["conditions"], arrays["offsets"])
+    return dict(zip(map(str, arrays["labels"]), pieces, strict=True)), json.loads(str(arrays["left_out"]))
+
+
+def _write_cache(path: Path, known: dict[str, np.ndarray], left_out: dict[str, dict[str, str]]) -> None:
+    sizes = [len(condition) for condition in known.values()]
+    files.write_arrays(
+        path,
+        labels=np.array(list(known)),
+        conditions=np.concatenate(list(known.values())),
+        offsets=np.cumsum(sizes)[:-1],
+        left_out=np.array(json.dumps(left_out)),
+    )

@@ -1,0 +1,75 @@
+"""The benchmark on Voicebank-DEMAND: speech in noise, whole files."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from uss_jax import audio, files, metrics, speech_metrics
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.evaluation import labels
+from uss_jax.evaluation.benchmark import Benchmark, Plan, Sound, is_silent
+from uss_jax.evaluation.items import Item
+from uss_jax.evaluation.workers import Workers
+
+SCORE_RATE_HZ = 16_000  # of PESQ wide band and of all the published figures
+
+
+class Voicebank(Benchmark):
+    """Every file of the test set. Files are read at 32 kHz and scored at 16 kHz, as in the reference."""
+
+    name = "voicebank"
+    metrics = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "si_sdr")
+    headline = "pesq"
+    whole = True
+
+    def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
+        """See `Benchmark.plan`; of more than `per_class` files the whole list is taken, for there is one class."""
+        folder = self.data / f"clean_{split}set_wav"
+        clean = sorted(folder.glob("*.wav"))
+        if not clean:
+            raise ValueError(f"{folder}: no WAV files of Voicebank-DEMAND here")
+        return Plan(
+            [
+                Item("speech", i, f"{folder.name}/{path.name}", mixture=f"noisy_{split}set_wav/{path.name}")
+                for i, path in enumerate(clean)
+            ],
+            {},
+        )
+
+    def read(self, item: Item) -> Sound:
+        """Noisy and clean speech, mono at 32 kHz."""
+        noisy = audio.read_mono(files.inside(self.data, item.mixture), SAMPLE_RATE_HZ)
+        clean = self.query_source(item)
+        if noisy.shape != clean.shape:
+            raise ValueError(f"{item.mixture}: {len(noisy)} samples, but the clean file has {len(clean)}")
+        return Sound(noisy, clean, SAMPLE_RATE_HZ)
+
+    def query_source(self, item: Item) -> np.ndarray:
+        """See `Benchmark.query_source`."""
+        return audio.read_mono(files.inside(self.data, item.source), SAMPLE_RATE_HZ)
+
+    def classes(self, label: str) -> tuple[int, ...]:
+        """All classes of speech."""
+        return labels.classes_of(self.name, label)
+
+    def training_files(self) -> Iterable[Path]:
+        """See `Benchmark.training_files`."""
+        return (self.data / "clean_trainset_wav").glob("*.wav")
+
+    def score(self, sounds: Sequence[Sound], estimates: Sequence[np.ndarray]) -> list[dict[str, float] | str]:
+        """Measures of enhancement at 16 kHz."""
+        return [_scores(sound, estimate) for sound, estimate in zip(sounds, estimates, strict=True)]
+
+
+def _scores(sound: Sound, estimate: np.ndarray) -> dict[str, float] | str:
+    reference, estimate = (
+        audio.resample(samples, sound.sample_rate_hz, SCORE_RATE_HZ) for samples in (sound.source, estimate)
+    )
+    if is_silent(reference):
+        return "silent source"
+    try:
+        scores = speech_metrics.speech_scores(reference, estimate, SCORE_RATE_HZ)
+    except ValueError as error:
+        return str(error)
+    return scores | {"si_sdr": float(metrics.si_sdr(reference, estimate))}
