@@ -46,9 +46,10 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 def bss_eval_sdr(references: np.ndarray, estimates: np.ndarray, frame_samples: int) -> np.ndarray:
     """SDR of BSS Eval v4 (museval) in frames side by side: that of all channels together.
 
-    Its distortion filters change ISR, SIR and SAR; the SDR does not depend on them, and is computed here without. As in
-    museval, a frame in which one of the references is silent is NaN for all, and a last part frame is left out. A frame of
-    an estimate that is silent has 0 dB here; museval leaves it out, which rewards silence. No frame has more than 100 dB.
+    Its distortion filters change ISR, SIR and SAR; the SDR does not depend on them, and is computed here without. As
+    in museval, a frame in which one of the references is silent is NaN for all, and a last part frame is left out. A
+    frame of an estimate that is silent has 0 dB here; museval leaves it out, which rewards silence. No frame has more
+    than 100 dB.
 
     Args:
       references: (sources, time, channels), the true sources of one mixture.

@@ -50,8 +50,7 @@ class Benchmark(abc.ABC):
     paper: bool = False
 
     name: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]] = ("sdr", "sdri", "si_sdr", "si_sdri")
-    headline: ClassVar[str] = "sdri"  # the metric that is plotted
+    headline: ClassVar[str] = "sdri"  # how the name of the metric begins that is plotted
     whole: ClassVar[bool] = False  # items are whole recordings, and not segments of two seconds
     seed: ClassVar[int] = REFERENCE_SEED
     group_name: ClassVar[str] = ""  # what the items' coarser labels are

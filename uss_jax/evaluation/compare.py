@@ -61,7 +61,7 @@ def compare(first: Path, second: Path) -> str:
     one, other = (summary.by_label(common, of_result, "estimate") for of_result in rows)
     names = [f"{result['model']}, {result['query']}" for result in results]
     lines = [
-        f"{results[0]['benchmark']}: {len(common)} items of {len(one)} classes, scored by both; in brackets 95 % intervals",
+        f"{results[0]['benchmark']}: {len(common)} items of {len(one)} classes, scored by both; 95 % intervals",
         "",
         f"| | {names[0]} | {names[1]} | difference | second is better |",
         "| --- | --- | --- | --- | --- |",

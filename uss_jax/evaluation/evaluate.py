@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,10 @@ def evaluate(request: Request) -> tuple[dict[str, Any], int]:
     result["settings"]["mixtures"] = item_lists.digest(listed)
     result["versions"] = result["settings"].pop("versions")
     files.write_text(paths.table, report.markdown(result))
-    report.plot(result, benchmark.headline, paths.picture)
+    try:
+        report.plot(result, benchmark.headline, paths.picture)
+    except ImportError:
+        logging.warning("no picture: matplotlib is not installed (pip install 'uss-jax[eval]')")
     files.write_json(paths.result, result)
     return result, count
 
@@ -223,8 +227,8 @@ def _system(
             training = open_benchmark(request, request.query_data, None, loaded)
         elif not benchmark.has_training():
             raise ValueError(
-                f"{benchmark.data}: no training sources for average queries here; name a folder that does, by --query-data,"
-                " or take another protocol, --query=oracle or label"
+                f"{benchmark.data}: no training sources for average queries here; name their folder (--query-data),"
+                " or take another protocol (--query=oracle or label)"
             )
         seed = benchmark.seed if request.seed is None else request.seed
         averages, names = systems.average_conditions(

@@ -26,7 +26,6 @@ class Musdb18(Benchmark):
     """
 
     name = "musdb18"
-    metrics = ("sdr", "sdri", "utterance_sdr", "utterance_sdri", "sdr_mono_32k", "sdri_mono_32k")
     whole = True
 
     def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:

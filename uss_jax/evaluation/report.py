@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from uss_jax import files
 
 MOST_NAMES = 60  # classes whose names fit into the picture
+LONGEST_NAME = 40  # characters of a class's name in the picture
 MOST_LEFT_OUT = 20  # lines of what was left out; the JSON file has all
 
 SIGNAL_NAMES = {"mixture": "the mixture as it is", "ideal_ratio_mask": "ideal ratio mask (knows the truth)"}
@@ -62,8 +65,8 @@ def _value(value: float | None, interval: list[float] | None = None) -> str:
     return f"{value:.2f}" + (f" ({interval[0]:.2f} … {interval[1]:.2f})" if interval else "")
 
 
-def plot(result: Mapping[str, Any], metric: str, path: Path) -> None:
-    """Writes a PNG of one metric: a bar for each class with its interval, best first; a curve where they are many.
+def plot(result: Mapping[str, Any], headline: str, path: Path) -> None:
+    """Writes a PNG of one metric, the first whose name begins with `headline`: classes with intervals, best first.
 
     Raises:
       ImportError: matplotlib is not installed.
@@ -71,38 +74,34 @@ def plot(result: Mapping[str, Any], metric: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    metric = next(metric for metric in result["mean"] if metric.startswith(headline))
     labels = sorted(result["per_class"], key=lambda label: -result["per_class"][label][metric])
-    values = [result["per_class"][label][metric] for label in labels]
+    values = np.array([result["per_class"][label][metric] for label in labels])
+    of_class = result["intervals"]["per_class"]
+    ends = np.array([of_class[label][metric] or [np.nan, np.nan] for label in labels]).T
+    bounds = result.get("ideal_ratio_mask", {}).get("per_class", {})
+    limits = np.array([bounds[label][metric] if label in bounds else np.nan for label in labels])
+
+    places = np.arange(len(labels))
     few = len(labels) <= MOST_NAMES
     figure = Figure(figsize=(8, 1.5 + 0.22 * len(labels)) if few else (8, 5), layout="constrained")
     axes = figure.subplots()
-    places = range(len(labels))
-    ends = [
-        result["intervals"]["per_class"][label][metric] or [value] * 2
-        for label, value in zip(labels, values, strict=True)
-    ]
-    error = [[max(0.0, v - low), max(0.0, high - v)] for v, (low, high) in zip(values, ends, strict=True)]
-    spread = list(zip(*error, strict=True))
-    bound = result.get("ideal_ratio_mask", {}).get("per_class", {})
-    known = [i for i in places if labels[i] in bound]
-    limits = [bound[labels[i]][metric] for i in known]
     if few:
-        axes.barh(places, values, xerr=spread, color="tab:blue", ecolor="0.3")
-        axes.plot(limits, known, "k|", label="ideal ratio mask") if known else None
-        axes.set_yticks(places, [_plain(label)[:40].replace("$", r"\$") for label in labels], fontsize=8)
+        axes.barh(places, values, color="tab:blue")
+        axes.hlines(places, *ends, color="0.3")
+        axes.plot(limits, places, "k|", label=SIGNAL_NAMES["ideal_ratio_mask"])
+        axes.axvline(result["mean"][metric], linestyle=":", color="0.3")
+        axes.set_yticks(places, [_plain(label)[:LONGEST_NAME] for label in labels], fontsize=8, parse_math=False)
         axes.invert_yaxis()
-        axes.set_xlabel(metric)
+        axes.set_xlabel(f"{metric} (dotted: mean)")
     else:
-        lower, upper = zip(*ends, strict=True)
-        axes.fill_between(places, lower, upper, color="tab:blue", alpha=0.25)
+        axes.fill_between(places, *ends, color="tab:blue", alpha=0.25)
         axes.plot(places, values, color="tab:blue")
-        axes.plot(known, limits, "k.", markersize=2, label="ideal ratio mask") if known else None
-        axes.set(xlabel="class, best first", ylabel=metric)
-    axes.axline((result["mean"][metric], 0), (result["mean"][metric], 1), ls=":", color="0.3") if few else axes.axhline(
-        result["mean"][metric], ls=":", color="0.3"
-    )
-    axes.set_title(f"{result['benchmark']}: {result['model']}, {result['query']} query")
-    if known:
+        axes.plot(places, limits, "k.", markersize=2, label=SIGNAL_NAMES["ideal_ratio_mask"])
+        axes.axhline(result["mean"][metric], linestyle=":", color="0.3")
+        axes.set(xlabel="class, best first", ylabel=f"{metric} (dotted: mean)")
+    axes.set_title(f"{result['benchmark']}: {result['model']}, {result['query']} query", parse_math=False)
+    if bounds:
         axes.legend()
     with files.new_file(path) as temporary:
         FigureCanvasAgg(figure).print_png(str(temporary))

@@ -84,8 +84,8 @@ def bootstrap_medians(values: np.ndarray, recordings: np.ndarray, random: np.ran
 def intervals(scores: Mapping[str, tuple[Scores, np.ndarray]]) -> dict[str, Any]:
     """95 % bootstrap intervals, `mean` and `per_class`.
 
-    The classes are taken as given: an interval tells what other recordings of the same classes might have shown. A class
-    of one recording cannot tell, and has None; so has the mean if no class can.
+    The classes are taken as given: an interval tells what other recordings of the same classes might have shown. A
+    class of one recording cannot tell, and has None; so has the mean if no class can.
     """
     random = np.random.default_rng(0)
     of_mean: dict[str, np.ndarray] = {}

@@ -80,13 +80,12 @@ class ModelSystem:
     def _by_label(self, labels: Sequence[str], mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether the labels are active in their mixtures, (items,), and their conditions, (items, condition)."""
         probabilities = self._model.inference.probabilities(mixtures)
-        heard, conditions = [], []
-        for row, label in enumerate(labels):
-            target = Target(label, self._benchmark.classes(label))
-            of_row = slice(row, row + 1)
-            heard.append(targets.activity(target, probabilities[of_row])[0] >= THRESHOLD)
-            conditions.append(self._model.conditions([target], mixtures[of_row], probabilities[of_row])[0][0])
-        return np.array(heard), np.stack(conditions)
+        wanted = {label: Target(label, self._benchmark.classes(label)) for label in labels}
+        found = self._model.conditions(list(wanted.values()), mixtures, probabilities, self._benchmark.paper)
+        of_label = dict(zip(wanted, found, strict=True))
+        activity = [targets.activity(wanted[label], probabilities)[row] for row, label in enumerate(labels)]
+        conditions = [of_label[label][row] for row, label in enumerate(labels)]
+        return np.array(activity) >= THRESHOLD, np.stack(conditions)
 
 
 def average_conditions(

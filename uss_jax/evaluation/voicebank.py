@@ -19,7 +19,6 @@ class Voicebank(Benchmark):
     """Every file of the test set. Files are read at 32 kHz and scored at 16 kHz, as in the reference."""
 
     name = "voicebank"
-    metrics = ("pesq", "csig", "cbak", "covl", "ssnr", "stoi", "si_sdr")
     headline = "pesq"
     whole = True
 
