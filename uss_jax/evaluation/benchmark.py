@@ -75,8 +75,8 @@ class Benchmark(abc.ABC):
         """An item's source alone, mono at 32 kHz: (time,). Raises ValueError as `read` does."""
 
     @abc.abstractmethod
-    def classes(self, label: str) -> tuple[int, ...]:
-        """The AudioSet classes that a label maps to. Raises ValueError where there are none."""
+    def classes(self, item: Item) -> tuple[int, ...]:
+        """The AudioSet classes that an item's label maps to. Raises ValueError where there are none."""
 
     @abc.abstractmethod
     def training_files(self) -> Iterable[Path]:

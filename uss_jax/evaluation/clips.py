@@ -70,9 +70,9 @@ class Folder(ClipMixtures):
         ]
         return self.with_gains(numbered(self._at_loudest(items, workers)), workers)
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """Those of the category."""
-        return tuple(audioset.find_class(name).index for name in label.split(" / "))
+        return tuple(audioset.find_class(name).index for name in item.label.split(" / "))
 
     def _at_loudest(self, items: list[Item], workers: Workers) -> list[Item]:
         names = list(dict.fromkeys(name for item in items for name in (item.source, item.partner) if name))
@@ -127,9 +127,9 @@ class AnchorMixtures(ClipMixtures):
         """Whether the dataset has a split for tests, too."""
         return "validation" in dataset.splits(self.data)
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """The class of that name."""
-        return (audioset.find_class(label).index,)
+        return (audioset.find_class(item.label).index,)
 
     def export_label(self, label: str) -> str:
         """The class's index."""

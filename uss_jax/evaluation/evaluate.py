@@ -117,12 +117,9 @@ def evaluate(request: Request) -> tuple[dict[str, Any], int]:
         export(request, benchmark, listed)
     system = None
     if loaded is not None:
-        system, unknown, names = _system(request, benchmark, loaded, listed)
+        system, unasked, names = _system(request, benchmark, loaded, listed)
         left_out |= names
-        without = [
-            {"item": place, "left_out": unknown[x.label]} for place, x in enumerate(listed) if x.label in unknown
-        ]
-        journal.write([row for row in without if row["item"] not in journal.rows])
+        journal.write([{"item": place, "left_out": why} for place, why in unasked.items() if place not in journal.rows])
     with Workers(request.workers, benchmark) as workers:
         count = run(benchmark, listed, system, journal, workers, request.options)
     heading = {name: settings[name] for name in ("benchmark", "model", "query")}
@@ -209,18 +206,17 @@ def export(request: Request, benchmark: Benchmark, listed: list[Item]) -> int:
 
 def _system(
     request: Request, benchmark: Benchmark, loaded: Loaded, listed: list[Item]
-) -> tuple[systems.ModelSystem, dict[str, str], dict[str, str]]:
-    """What separates, the labels that it cannot be asked for and why, and the training sources that were left out."""
-    labels = list(dict.fromkeys(item.label for item in listed))
+) -> tuple[systems.ModelSystem, dict[int, str], dict[str, str]]:
+    """What separates, the places of items that it cannot be asked for and why, and training sources that were left out."""
     averages: dict[str, np.ndarray] = {}
-    unknown: dict[str, str] = {}
+    unasked: dict[int, str] = {}
     names: dict[str, str] = {}
     if request.query == "label":
-        for label in labels:
+        for place, item in enumerate(listed):
             try:
-                benchmark.classes(label)
+                benchmark.classes(item)
             except ValueError as error:
-                unknown[label] = str(error)
+                unasked[place] = str(error)
     if request.query == "average":
         training = benchmark
         if request.query_data is not None:
@@ -230,12 +226,14 @@ def _system(
                 f"{benchmark.data}: no training sources for average queries here; name their folder (--query-data),"
                 " or take another protocol (--query=oracle or label)"
             )
+        labels = list(dict.fromkeys(item.label for item in listed))
         seed = benchmark.seed if request.seed is None else request.seed
         averages, names = systems.average_conditions(
             loaded.model, loaded.fingerprint, training, labels, request.per_class, seed, request.workers
         )
-        unknown = {label: "no training source for an average query" for label in labels if label not in averages}
-    return systems.ModelSystem(loaded.model, benchmark, request.query, averages), unknown, names
+        why = "no training source for an average query"
+        unasked = {place: why for place, item in enumerate(listed) if item.label not in averages}
+    return systems.ModelSystem(loaded.model, benchmark, request.query, averages), unasked, names
 
 
 def _settings(request: Request, benchmark: Benchmark, loaded: Loaded | None) -> dict[str, Any]:

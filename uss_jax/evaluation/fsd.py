@@ -64,9 +64,9 @@ class FsdKaggle2018(Fsd):
         rows = files.read_table(self.data / self.tables[split], ("fname", "label"))
         return [(f"{self.folders[split]}/{row['fname']}", row["label"]) for _, row in rows]
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """By name, from the package's table."""
-        return labels.classes_of(self.name, label)
+        return labels.classes_of(self.name, item.label)
 
 
 class Fsd50k(Fsd):
@@ -81,12 +81,12 @@ class Fsd50k(Fsd):
         rows = files.read_table(self.data / self.tables[split], ("fname", "labels"))
         return [(f"{self.folders[split]}/{row['fname']}.wav", row["labels"].split(",")[0]) for _, row in rows]
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """By the AudioSet machine id that FSD50K itself gives for the label."""
         mids = _mids(self.data / self.tables["test"])
-        if label not in mids:
-            raise ValueError(f"{self.data / self.tables['test']}: gives no machine id of the label {label!r}")
-        return labels.classes_of_mid(mids[label])
+        if item.label not in mids:
+            raise ValueError(f"{self.data / self.tables['test']}: gives no machine id of the label {item.label!r}")
+        return labels.classes_of_mid(mids[item.label])
 
 
 @functools.cache

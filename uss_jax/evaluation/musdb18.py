@@ -57,9 +57,9 @@ class Musdb18(Benchmark):
         """See `Benchmark.query_source`."""
         return to_paper(*_read(self.data, item.source))
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """By name, from the package's table."""
-        return labels.classes_of(self.name, label)
+        return labels.classes_of(self.name, item.label)
 
     def training_files(self) -> Iterable[Path]:
         """See `Benchmark.training_files`."""

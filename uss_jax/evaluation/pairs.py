@@ -58,9 +58,9 @@ class Pairs(Benchmark):
         """See `Benchmark.query_source`."""
         return audio.read_mono(files.inside(self.data, item.source), SAMPLE_RATE_HZ)
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """The class of that name."""
-        return (audioset.find_class(label).index,)
+        return (audioset.find_class(item.label).index,)
 
     def export_label(self, label: str) -> str:
         """The class's index."""

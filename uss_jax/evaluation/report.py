@@ -102,6 +102,6 @@ def plot(result: Mapping[str, Any], headline: str, path: Path) -> None:
         axes.set(xlabel="class, best first", ylabel=f"{metric} (dotted: mean)")
     axes.set_title(f"{result['benchmark']}: {result['model']}, {result['query']} query", parse_math=False)
     if bounds:
-        axes.legend()
+        figure.legend(loc="outside lower right")
     with files.new_file(path) as temporary:
         FigureCanvasAgg(figure).print_png(str(temporary))

@@ -71,9 +71,9 @@ class Slakh2100(Benchmark):
         """See `Benchmark.query_source`."""
         return read_segment(files.inside(self.data, item.source), item.start_s)
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """By the family of the instrument."""
-        return labels.classes_of(self.name, label)
+        return labels.classes_of(self.name, item.group)
 
     def training_files(self) -> Iterable[Path]:
         """See `Benchmark.training_files`."""

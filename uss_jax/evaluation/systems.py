@@ -54,7 +54,7 @@ class ModelSystem:
 
     def _target(self, item: Item, sound: Sound) -> Target:
         if self._protocol == "label":
-            return Target(item.label, self._benchmark.classes(item.label))
+            return Target(item.label, self._benchmark.classes(item))
         if self._protocol == "average":
             return Target(item.label, condition=self._averages[item.label])
         source = audio.resample(audio.to_mono(sound.source), sound.sample_rate_hz, SAMPLE_RATE_HZ)
@@ -73,19 +73,20 @@ class ModelSystem:
             sources = np.stack([audio.fit_length(sounds[row].source, max(lengths)) for row in rows])
             conditions = inference.conditions(sources)
         else:
-            heard, conditions = self._by_label([items[row].label for row in rows], mixtures)
+            heard, conditions = self._by_label([items[row] for row in rows], mixtures)
         estimates = inference.separate(mixtures, conditions) * heard[:, None]
         return [estimate[:length] for estimate, length in zip(estimates, lengths, strict=False)]
 
-    def _by_label(self, labels: Sequence[str], mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether the labels are active in their mixtures, (items,), and their conditions, (items, condition)."""
+    def _by_label(self, items: Sequence[Item], mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether the items' labels are active in their mixtures, (items,), and their conditions, (items, condition)."""
         probabilities = self._model.inference.probabilities(mixtures)
-        wanted = {label: Target(label, self._benchmark.classes(label)) for label in labels}
+        of_items = [self._benchmark.classes(item) for item in items]
+        wanted = {classes: Target(item.label, classes) for classes, item in zip(of_items, items, strict=True)}
         found = self._model.conditions(list(wanted.values()), mixtures, probabilities, self._benchmark.paper)
-        of_label = dict(zip(wanted, found, strict=True))
-        activity = [targets.activity(wanted[label], probabilities)[row] for row, label in enumerate(labels)]
-        conditions = [of_label[label][row] for row, label in enumerate(labels)]
-        return np.array(activity) >= THRESHOLD, np.stack(conditions)
+        conditions = dict(zip(wanted, found, strict=True))
+        activity = [targets.activity(wanted[classes], probabilities)[row] for row, classes in enumerate(of_items)]
+        rows = [conditions[classes][row] for row, classes in enumerate(of_items)]
+        return np.array(activity) >= THRESHOLD, np.stack(rows)
 
 
 def average_conditions(

@@ -48,9 +48,9 @@ class Voicebank(Benchmark):
         """See `Benchmark.query_source`."""
         return audio.read_mono(files.inside(self.data, item.source), SAMPLE_RATE_HZ)
 
-    def classes(self, label: str) -> tuple[int, ...]:
+    def classes(self, item: Item) -> tuple[int, ...]:
         """All classes of speech."""
-        return labels.classes_of(self.name, label)
+        return labels.classes_of(self.name, item.label)
 
     def training_files(self) -> Iterable[Path]:
         """See `Benchmark.training_files`."""
