@@ -25,7 +25,7 @@ def main() -> None:
             _evaluate_tagger(args)
         else:
             _evaluate(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"eval.py: {error}")
     except KeyboardInterrupt:
         sys.stderr.write("eval.py: interrupted; the same command goes on where it stopped\n")
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--paper", action="store_true", help="recordings: mono, 32 kHz, hard cuts, as the reference")
     parser.add_argument("--batch-size", default=8, type=int, metavar="N", help="segments at once, default 8")
     parser.add_argument("--workers", default=2, type=int, metavar="N", help="processes that read and score, default 2")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew where --out has another run's journal")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever --out holds")
     return parser
 
 

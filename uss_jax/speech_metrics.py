@@ -83,8 +83,8 @@ def speech_scores(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: i
     """The benchmark's scores: `pesq` (wide band), `csig`, `cbak`, `covl`, `ssnr` in dB and `stoi`; of (time,) twice.
 
     Raises:
-      ValueError: as `segmental_snr` does; the rate is not 16 kHz; the packages `pesq` and `pystoi` are not installed;
-        or there is too little speech for one of them.
+      ValueError: as `segmental_snr` does; the rate is not 16 kHz; or there is too little speech for PESQ or STOI.
+      ImportError: the packages `pesq` and `pystoi` are not installed.
     """
     if sample_rate_hz != 16_000:
         raise ValueError(f"speech at {sample_rate_hz} Hz, where 16000 Hz was expected")
@@ -92,7 +92,7 @@ def speech_scores(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: i
         import pesq
         import pystoi
     except ImportError as error:
-        raise ValueError("scores of speech need PESQ and STOI: pip install 'uss-jax[eval]'") from error
+        raise ImportError("scores of speech need PESQ and STOI: pip install 'uss-jax[eval]'") from error
     ssnr = segmental_snr(reference, estimate, sample_rate_hz)  # first: it refuses what the others would fail on
     signals = reference.astype(np.float64), estimate.astype(np.float64)
     length = f"{len(reference) / sample_rate_hz:.2f} s of audio"

@@ -54,7 +54,7 @@ class Request:
       paper: separate recordings as the reference does: mono, at 32 kHz, in hard two-second blocks.
       export: folder for mixtures and sources.
       workers: processes that read and score.
-      overwrite: begin anew where `out` has the journal of another run.
+      overwrite: begin anew, whatever there is of an earlier run.
       options: how it is run.
     """
 
@@ -207,7 +207,7 @@ def export(request: Request, benchmark: Benchmark, listed: list[Item]) -> int:
 def _system(
     request: Request, benchmark: Benchmark, loaded: Loaded, listed: list[Item]
 ) -> tuple[systems.ModelSystem, dict[int, str], dict[str, str]]:
-    """What separates, the places of items that it cannot be asked for and why, and training sources that were left out."""
+    """What separates, the places of items that it cannot be asked for, and training sources left out; both with why."""
     averages: dict[str, np.ndarray] = {}
     unasked: dict[int, str] = {}
     names: dict[str, str] = {}

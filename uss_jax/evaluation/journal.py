@@ -23,7 +23,7 @@ class Journal:
         Args:
           path: of the file.
           settings: what the run depends on, of JSON's types.
-          overwrite: begin anew where there is a journal of another run.
+          overwrite: begin anew, whatever is there.
 
         Raises:
           ValueError: it is the journal of a run with other settings, or no journal.
@@ -32,8 +32,8 @@ class Journal:
         self.listed: dict[str, Any] | None = None
         self.rows: dict[int, dict[str, Any]] = {}
         files.make_folder(path.parent)
-        lines, length = _whole_lines(path)
-        if lines and not (overwrite and lines[0] != {"settings": settings}):
+        lines, length = ([], 0) if overwrite else _whole_lines(path)
+        if lines:
             _check(path, lines[0], settings)
             self.listed, self.rows = _parts(lines)
             os.truncate(path, length)  # a line that was cut off is done again

@@ -119,11 +119,11 @@ def to_paper(samples: np.ndarray, rate_hz: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)  # the items of a track come one after the other
 def _streams(path: Path) -> tuple[dict[str, np.ndarray], int]:
-    """The five streams of a .stem.mp4, and their rate."""
+    """The five streams of a .stem.mp4, and their rate; raises ImportError where nothing is installed to read them."""
     try:
         import stempeg
     except (ImportError, RuntimeError) as error:
-        raise ValueError(f"{path}: needs `pip install 'uss-jax[eval]'`, ffmpeg and ffprobe ({error})") from error
+        raise ImportError("the stems of MUSDB18 need ffmpeg, ffprobe and pip install 'uss-jax[eval]'") from error
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:

@@ -169,11 +169,11 @@ def finish(
         found = {name: several[row] for name, several in scores.items()}
         own = found["estimate"]
         if isinstance(own, str):
-            rows.append({"item": place, "left_out": own})
+            content: dict[str, Any] = {"left_out": own}
         elif not np.isfinite(list(own.values())).all():
-            rows.append({"item": place, "left_out": "the estimate is not finite"})
+            content = {"left_out": "the estimate is not finite"}
         else:
-            silent = not np.any(estimates[row])
-            numbers = {name: score for name, score in found.items() if not isinstance(score, str)}
-            rows.append({"item": place} | numbers | ({"silent_estimate": True} if silent else {}))
+            content = {name: score for name, score in found.items() if not isinstance(score, str)}
+        silent = {} if np.any(estimates[row]) else {"silent_estimate": True}
+        rows.append({"item": place} | content | silent)
     return rows

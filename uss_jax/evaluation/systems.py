@@ -78,7 +78,7 @@ class ModelSystem:
         return [estimate[:length] for estimate, length in zip(estimates, lengths, strict=False)]
 
     def _by_label(self, items: Sequence[Item], mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether the items' labels are active in their mixtures, (items,), and their conditions, (items, condition)."""
+        """Whether the items' labels are active in their mixtures, (items,), and the conditions, (items, condition)."""
         probabilities = self._model.inference.probabilities(mixtures)
         of_items = [self._benchmark.classes(item) for item in items]
         wanted = {classes: Target(item.label, classes) for classes, item in zip(of_items, items, strict=True)}
