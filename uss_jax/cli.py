@@ -256,11 +256,13 @@ def prepare(args: argparse.Namespace) -> None:
 
 
 def anchors(args: argparse.Namespace) -> None:
-    """Mines the anchors of the split `train`."""
-    from uss_jax import mining, model_dir
+    """Mines the anchors of every split of a dataset."""
+    from uss_jax import dataset, mining, model_dir
 
-    path = mining.mine_split(args.dataset, "train", model_dir.load(args.model), args.out)
-    sys.stdout.write(f"anchors in {path}\n")
+    networks = model_dir.load(args.model)
+    for split in dataset.splits(args.dataset):
+        path = mining.mine_split(args.dataset, split, networks, args.out)
+        sys.stdout.write(f"anchors in {path}\n")
 
 
 if __name__ == "__main__":

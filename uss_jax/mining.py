@@ -57,6 +57,15 @@ def anchors_path(folder: str | Path, split: str) -> Path:
     return Path(folder) / f"anchors-{split}.npz"
 
 
+def load_anchors(folder: str | Path, clips: Clips) -> anchors.Anchors:
+    """The anchors of a split that `mine_split` wrote; raises ValueError where there are none or they do not fit."""
+    path = anchors_path(folder, clips.split)
+    mined = anchors.Anchors.load(path)
+    if not all(map(np.array_equal, (mined.clip, mined.label), clips.label_pairs())):
+        raise ValueError(f"{path}: these anchors are of another dataset than {clips.folder}")
+    return mined
+
+
 def mine_split(dataset: Path, split: str, networks: Networks, out: Path) -> Path:
     """Mines one split of a dataset into `out`, with a note of what it was made from. Returns the anchors' file."""
     clips = Clips(dataset, split)

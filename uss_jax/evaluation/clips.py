@@ -105,6 +105,10 @@ class AnchorMixtures(ClipMixtures):
     def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
         """See `Benchmark.plan`."""
         stored = "validation" if split == "test" and self.has_training() else "train"
+        if stored not in self.anchors:
+            raise ValueError(
+                f"{self.data}: needs the anchors of its clips (--anchors), or a list of items (--mixtures)"
+            )
         clips, anchors = Clips(self.data, stored), self.anchors[stored]
         sampler = BalancedSampler(anchors.label, seed)
 

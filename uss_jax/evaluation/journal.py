@@ -26,15 +26,16 @@ class Journal:
           overwrite: begin anew, whatever is there.
 
         Raises:
-          ValueError: it is the journal of a run with other settings, or no journal.
+          ValueError: it is the journal of a run with other settings of which something is done, or no journal.
         """
         self.path = path
         self.listed: dict[str, Any] | None = None
         self.rows: dict[int, dict[str, Any]] = {}
         files.make_folder(path.parent)
         lines, length = ([], 0) if overwrite else _whole_lines(path)
-        if lines:
+        if len(lines) > 2:
             _check(path, lines[0], settings)
+        if lines and lines[0] == {"settings": settings}:
             self.listed, self.rows = _parts(lines)
             os.truncate(path, length)  # a line that was cut off is done again
         else:

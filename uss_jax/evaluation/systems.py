@@ -90,17 +90,16 @@ class ModelSystem:
 
 
 def average_conditions(
-    model: Model, fingerprint: str, benchmark: Benchmark, labels: Sequence[str], per_class: int, seed: int, count: int
+    model: Model, fingerprint: str, workers: Workers, labels: Sequence[str], per_class: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The mean condition of each label's training sources, kept in the cache folder.
 
     Args:
       model: that separates.
       fingerprint: of the model.
-      benchmark: with the training sources.
+      workers: with the benchmark as their context that has the training sources.
       labels: which are needed.
       per_class, seed: of the choice of training sources, as of the items.
-      count: worker processes.
 
     Returns:
       (condition,) of each label that has training sources, and the names of those that were left out, and why.
@@ -108,20 +107,20 @@ def average_conditions(
     Raises:
       ValueError: the training split is not laid out as expected.
     """
+    benchmark: Benchmark = workers.context
     settings = {"model": fingerprint, "benchmark": benchmark.name, "per_class": per_class, "seed": seed}
     key = signature(benchmark.training_files(), benchmark.data, settings)
     path = files.cache_folder() / "queries" / f"{key}.npz"
     known, left_out = _read_cache(path)
     missing = set(labels) - set(known)
     if missing:
-        with Workers(count, benchmark) as workers:
-            plan = benchmark.plan("train", per_class, seed, workers)
-            left_out[""] = plan.left_out
-            wanted = [item for item in plan.items if item.label in missing]
-            sources = workers.stream(read_query_source, ((item,) for item in wanted))
-            tracked = progress.track(zip(wanted, sources, strict=True), "average queries", len(wanted))
-            for label, group in itertools.groupby(tracked, lambda pair: pair[0].label):
-                known[label], left_out[label] = _mean(model, benchmark, list(group))
+        plan = benchmark.plan("train", per_class, seed, workers)
+        left_out[""] = plan.left_out
+        wanted = [item for item in plan.items if item.label in missing]
+        sources = workers.stream(read_query_source, ((item,) for item in wanted))
+        tracked = progress.track(zip(wanted, sources, strict=True), "average queries", len(wanted))
+        for label, group in itertools.groupby(tracked, lambda pair: pair[0].label):
+            known[label], left_out[label] = _mean(model, benchmark, list(group))
         known |= {label: np.zeros(0, np.float32) for label in missing - set(known)}  # it is known that it has none
         _write_cache(path, known, left_out)
     names = {name: why for label in ("", *labels) for name, why in left_out.get(label, {}).items()}

@@ -32,12 +32,13 @@ class Workers:
 
     Attributes:
       count: of the processes; 0 runs everything in this process.
+      context: what every function is called with first.
     """
 
     def __init__(self, count: int, context: Any) -> None:
         """Args: count: see above; context: picklable, sent to every process once."""
         self.count = count
-        self._context = context
+        self.context = context
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
         if count:
             self._pool = concurrent.futures.ProcessPoolExecutor(
@@ -54,7 +55,7 @@ class Workers:
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:
         """Starts one call. What is returned waits for its result."""
         if self._pool is None:
-            result = function(self._context, *arguments)
+            result = function(self.context, *arguments)
             return lambda: result
         future = self._pool.submit(_call, function, *arguments)
 

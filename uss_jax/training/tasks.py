@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from uss_jax import mining, model_dir, queries
-from uss_jax.anchors import Anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.mixtures import ClipSource, MixtureSource
@@ -89,11 +88,7 @@ def tagger_task(config: Any, items: int) -> Task:
 def separator_task(config: Any, items: int) -> Task:
     """Trains a separator (and a learnable query net) under a frozen tagger."""
     clips = Clips(config.data.dataset, config.data.split)
-    path = mining.anchors_path(config.data.anchors, config.data.split)
-    anchors = Anchors.load(path)
-    if not all(map(np.array_equal, (anchors.clip, anchors.label), clips.label_pairs())):
-        raise ValueError(f"{path}: these anchors are of another dataset than {clips.folder}")
-    anchors = anchors.at_least(config.data.least_confidence)
+    anchors = mining.load_anchors(config.data.anchors, clips).at_least(config.data.least_confidence)
     base = model_dir.load(config.tagger_model)
     model_config = base.config | {
         "name": config.name,

@@ -1,0 +1,86 @@
+"""Models and benchmarks by name."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from uss_jax import dataset, files, mining, model_dir
+from uss_jax.anchors import Anchors
+from uss_jax.evaluation import pairs
+from uss_jax.evaluation.benchmark import Benchmark, signature
+from uss_jax.evaluation.clips import AnchorMixtures, Folder
+from uss_jax.evaluation.fsd import Fsd50k, FsdKaggle2018
+from uss_jax.evaluation.musdb18 import Musdb18
+from uss_jax.evaluation.slakh2100 import Slakh2100
+from uss_jax.evaluation.voicebank import Voicebank
+from uss_jax.separation import Model
+
+BENCHMARKS: dict[str, type[Benchmark]] = {
+    "fsdkaggle2018": FsdKaggle2018,
+    "fsd50k": Fsd50k,
+    "slakh2100": Slakh2100,
+    "musdb18": Musdb18,
+    "voicebank": Voicebank,
+    "folder": Folder,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedModel:
+    """A model, what it is called, and the SHA-256 of its files."""
+
+    model: Model
+    name: str
+    fingerprint: str
+
+
+def load_model(name: str, batch_size: int) -> NamedModel:
+    """Reads a model. Raises ValueError where it does not separate, or as `model_dir.load` does."""
+    networks = model_dir.load(name)
+    if networks.separator is None:
+        raise ValueError(f"the model {networks.config['name']!r} tags and does not separate")
+    folder = model_dir.find(name)
+    content = b"".join((folder / file).read_bytes() for file in ("config.json", "weights.safetensors"))
+    return NamedModel(Model(networks, batch_size), networks.config["name"], hashlib.sha256(content).hexdigest())
+
+
+def open_benchmark(
+    name: str, data: Path, *, paper: bool = False, anchors: Path | None = None, model: NamedModel | None = None
+) -> Benchmark:
+    """The benchmark on a folder.
+
+    Args:
+      name: one of `BENCHMARKS`, or `audioset`.
+      data: the folder.
+      paper: see `Benchmark`.
+      anchors: of an `audioset` dataset, a folder that `uss-jax anchors` wrote.
+      model: mines them otherwise; without it there are none, and items can only be read from a list.
+
+    Raises:
+      ValueError: there is no such folder, or what it holds is something else.
+    """
+    if not data.is_dir():
+        raise ValueError(f"{data}: no such folder")
+    if name != "audioset":
+        return BENCHMARKS[name](data, paper)
+    if pairs.is_pairs(data):
+        return pairs.Pairs(data, paper)
+    folder = dataset.find_folder(data)
+    found: dict[str, Anchors] = {}
+    if anchors is not None:
+        found = {split: mining.load_anchors(anchors, dataset.Clips(folder, split)) for split in dataset.splits(folder)}
+    elif model is not None:
+        found = _mined(folder, model)
+    return AnchorMixtures(folder, paper, found)
+
+
+def _mined(folder: Path, model: NamedModel) -> dict[str, Anchors]:
+    """The anchors of every split, mined with the model's own tagger and kept in the cache folder."""
+    key = signature(folder.glob("*"), folder, {"model": model.fingerprint})
+    found = {}
+    for split in dataset.splits(folder):
+        path = mining.anchors_path(files.cache_folder() / "anchors" / key, split)
+        if not path.is_file():
+            mining.mine(dataset.Clips(folder, split), model.model.networks).save(path)
+        found[split] = Anchors.load(path)
+    return found
