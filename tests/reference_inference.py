@@ -119,6 +119,25 @@ class Inference:
         trainer.fit(model, torch.utils.data.DataLoader([0]))
         trainer.save_checkpoint(path)
 
+    def load(self, config: Path, checkpoint: Path) -> Any:
+        """The reference's model of a checkpoint."""
+        configs = json.loads(config.read_text())
+        return self._uss.inference.load_ss_model(configs=configs, checkpoint_path=str(checkpoint)).eval()
+
+    def average_query(self, model: Any, folder: Path, remove_silence: bool = False) -> Any:
+        """The mean condition of the WAV files in a folder, as its benchmarks make it: (condition,)."""
+        fields = {"sample_rate": 32_000, "segment_samples": 64_000, "remove_sil": remove_silence}
+        return self._uss.inference.calculate_query_emb(str(folder), model, **fields)
+
+    def separate_by_query(self, model: Any, mixture: Any, query: Any) -> Any:
+        """What its benchmarks take for the estimate: (time,), as the mixture."""
+        fields = {"sample_rate": 32_000, "segment_samples": 64_000, "output_path": None}
+        return self._uss.inference.separate_by_query_condition(mixture, query_condition=query, pl_model=model, **fields)
+
+    def sdr(self, reference: Any, estimate: Any) -> float:
+        """Its SDR, in dB."""
+        return float(self._uss.utils.calculate_sdr(ref=reference, est=estimate))
+
     def separate(self, audio: Path, config: Path, checkpoint: Path, out: Path, **wanted: Any) -> dict[str, Any]:
         """Runs `uss.inference.separate`.
 

@@ -15,6 +15,11 @@ import soundfile
 from seeded import NETWORKS, assert_close, normal, state
 
 from uss_jax import audio, audioset, blocks, cli, model_dir
+from uss_jax.evaluation import items, journal
+from uss_jax.evaluation.evaluate import Request, evaluate
+from uss_jax.evaluation.fsd import FsdKaggle2018
+from uss_jax.evaluation.run import Options
+from uss_jax.evaluation.workers import Workers
 from uss_jax.pytorch import names
 from uss_jax.separation import THRESHOLD
 
@@ -264,3 +269,49 @@ def test_released_taggers_alone_tag_and_mine(folder, tones, tmp_path):
     assert (tmp_path / "anchors" / "anchors-train.npz").is_file()
     run("convert", "--to-torch", folder / "cnn14_sed", "--out", folder / "exported_sed")
     assert [path.name for path in (folder / "exported_sed").iterdir()] == ["cnn14_decision_level_max.pth"]
+
+
+@pytest.mark.slow
+def test_benchmarks_by_average_queries_have_the_scores_of_the_references_evaluation(
+    theirs, folder, soft, data_dir, tmp_path, monkeypatch
+):
+    """Its own functions for average queries and separation, and SDR; the mixtures as `--export` writes them."""
+    monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
+    data = data_dir / "fsdkaggle2018_mini"
+    few = {"limit": 3, "workers": 0, "options": Options(batch_size=1)}
+    evaluate(Request("fsdkaggle2018", data, tmp_path / "r.json", str(soft), export=tmp_path / "pairs", **few))
+    _, rows = journal.read(tmp_path / "r.journal.jsonl")
+    benchmark = FsdKaggle2018(data)
+    training = benchmark.plan("train", 100, 1234, Workers(0, benchmark)).items
+    model = theirs.load(folder / "soft.yaml", folder / "soft.ckpt")
+    assert len(rows) == 3
+    for place, item in enumerate(items.read_list(tmp_path / "r.mixtures.csv")):
+        examples = tmp_path / "examples" / item.label
+        examples.mkdir(parents=True)
+        for source in {other.source for other in training if other.label == item.label}:
+            (examples / Path(source).name).symlink_to(data / source)
+        query = theirs.average_query(model, examples)
+        name = tmp_path / "pairs" / benchmark.export_name(item)
+        mixture, source = (soundfile.read(f"{name},{part}.wav", dtype="float32")[0] for part in ("mixture", "source"))
+        sdr = theirs.sdr(source, theirs.separate_by_query(model, mixture, query))
+        assert rows[place]["estimate"]["sdr"] == pytest.approx(sdr, abs=1e-3)
+        assert rows[place]["estimate"]["sdri"] == pytest.approx(sdr - theirs.sdr(source, mixture), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_whole_recordings_in_paper_mode_have_the_estimates_of_the_reference(
+    theirs, folder, soft, data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
+    pytest.importorskip("pesq")
+    data = data_dir / "voicebank_demand_mini"
+    options = Options(estimates_to=tmp_path / "estimates")
+    evaluate(
+        Request("voicebank", data, tmp_path / "r.json", str(soft), limit=1, workers=0, paper=True, options=options)
+    )
+    (item,) = items.read_list(tmp_path / "r.mixtures.csv")
+    model = theirs.load(folder / "soft.yaml", folder / "soft.ckpt")
+    query = theirs.average_query(model, data / "clean_trainset_wav", remove_silence=True)
+    expected = theirs.separate_by_query(model, audio.read_mono(data / item.mixture, 32_000), query)
+    estimate, _ = soundfile.read(tmp_path / "estimates" / "label=speech" / "label=speech,index=000,estimate.wav")
+    assert_close(1e-4, estimate, expected, "estimate")

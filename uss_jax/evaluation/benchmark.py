@@ -82,6 +82,10 @@ class Benchmark(abc.ABC):
     def training_files(self) -> Iterable[Path]:
         """The files that average queries depend on, so that it shows when they change."""
 
+    def training_state(self) -> str:
+        """What average queries depend on beside these files."""
+        return ""
+
     def has_training(self) -> bool:
         """Whether the data hold training sources beside those that are separated."""
         return True

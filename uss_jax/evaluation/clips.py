@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -126,6 +127,11 @@ class AnchorMixtures(ClipMixtures):
             items.append(Item(label, 0, names[0], starts_s[0], partner=names[1], partner_start_s=starts_s[1]))
         items = numbered(items)
         return self.with_gains(items, workers) if split == "test" else Plan(items, {})
+
+    def training_state(self) -> str:
+        """The anchors, as a digest."""
+        arrays = [array for split in sorted(self.anchors) for array in dataclasses.astuple(self.anchors[split])]
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     def has_training(self) -> bool:
         """Whether the dataset has a split for tests, too."""

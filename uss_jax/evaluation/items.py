@@ -49,6 +49,11 @@ class Item:
         """The same for items that differ in nothing but their number; a list may hold a mixture several times."""
         return dataclasses.replace(self, index=0)
 
+    @property
+    def alone(self) -> "Item":
+        """The same for items that have the same source."""
+        return dataclasses.replace(self.content, partner="", partner_start_s=0.0, partner_gain=0.0)
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Item))
 SECONDS_COLUMNS = ("start_s", "partner_start_s", "partner_gain")

@@ -73,7 +73,8 @@ def bootstrap_medians(values: np.ndarray, recordings: np.ndarray, random: np.ran
     mixture twice, say less than as many that are not.
     """
     count = int(recordings.max()) + 1
-    drawn = random.multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    chosen = random.integers(count, size=(DRAWS, count)) + count * np.arange(DRAWS)[:, None]
+    drawn = np.bincount(chosen.ravel(), minlength=DRAWS * count).reshape(DRAWS, count)  # how often each recording
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(drawn[:, recordings[order]], axis=1)  # of a drawn sample, how many items are up to this one
     total = reached[:, -1:]

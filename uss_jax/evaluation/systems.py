@@ -8,6 +8,7 @@ The protocols must never be compared with one another:
   silence where none of them is active.
 """
 
+import collections
 import itertools
 import json
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from uss_jax import audio, files, progress, queries, targets
 from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.evaluation import summary
 from uss_jax.evaluation.benchmark import Benchmark, Sound, reason, signature
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.workers import Workers
@@ -109,6 +111,7 @@ def average_conditions(
     """
     benchmark: Benchmark = workers.context
     settings = {"model": fingerprint, "benchmark": benchmark.name, "per_class": per_class, "seed": seed}
+    settings |= {"state": benchmark.training_state(), **summary.versions()}
     key = signature(benchmark.training_files(), benchmark.data, settings)
     path = files.cache_folder() / "queries" / f"{key}.npz"
     known, left_out = _read_cache(path)
@@ -116,11 +119,12 @@ def average_conditions(
     if missing:
         plan = benchmark.plan("train", per_class, seed, workers)
         left_out[""] = plan.left_out
-        wanted = [item for item in plan.items if item.label in missing]
+        wanted = collections.Counter(item.alone for item in plan.items if item.label in missing)
         sources = workers.stream(read_query_source, ((item,) for item in wanted))
         tracked = progress.track(zip(wanted, sources, strict=True), "average queries", len(wanted))
         for label, group in itertools.groupby(tracked, lambda pair: pair[0].label):
-            known[label], left_out[label] = _mean(model, benchmark, list(group))
+            sources_of_label = [(item, wanted[item], source) for item, source in group]
+            known[label], left_out[label] = _mean(model, benchmark, sources_of_label)
         known |= {label: np.zeros(0, np.float32) for label in missing - set(known)}  # it is known that it has none
         _write_cache(path, known, left_out)
     names = {name: why for label in ("", *labels) for name, why in left_out.get(label, {}).items()}
@@ -136,21 +140,29 @@ def read_query_source(benchmark: Benchmark, item: Item) -> np.ndarray | str:
 
 
 def _mean(
-    model: Model, benchmark: Benchmark, sources: list[tuple[Item, np.ndarray | str]]
+    model: Model, benchmark: Benchmark, sources: list[tuple[Item, int, np.ndarray | str]]
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """The mean condition of a label's sources, empty where there is none, and the sources that were left out."""
-    left_out = {item.source: source for item, source in sources if isinstance(source, str)}
-    kept = [(item, source) for item, source in sources if not isinstance(source, str)]
+    """The mean condition of a label's sources, empty where there is none, and the sources that were left out.
+
+    Args:
+      model: that separates.
+      benchmark: of the items.
+      sources: items, how often they count, and their audio, (time,), or why there is none.
+    """
+    left_out = {item.source: source for item, _, source in sources if isinstance(source, str)}
+    kept = [(item, count, source) for item, count, source in sources if not isinstance(source, str)]
     found: list[np.ndarray] = []
-    if benchmark.whole:
-        for item, source in kept:
+    counts = [count for _, count, _ in kept]
+    if benchmark.whole:  # one count each: a recording is in the list once
+        for item, _, source in kept:
             try:
                 found.append(queries.example_condition(model.inference, [source]))
             except ValueError:
                 left_out[item.source] = "silent"
+        counts = [1] * len(found)
     elif kept:
-        found = list(model.inference.conditions(np.stack([source for _, source in kept])))
-    return np.mean(found, axis=0) if found else np.zeros(0, np.float32), left_out
+        found = list(model.inference.conditions(np.stack([source for _, _, source in kept])))
+    return np.average(found, axis=0, weights=counts) if found else np.zeros(0, np.float32), left_out
 
 
 def _read_cache(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, str]]]:
