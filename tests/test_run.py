@@ -456,12 +456,37 @@ def test_the_journal_of_a_run_with_other_settings_is_refused_by_the_setting_and_
     assert path.read_bytes() == undisturbed[2]
 
 
+def test_a_setting_that_is_not_named_is_none_and_nothing_that_was_done_is_lost(undisturbed, tmp_path):
+    """As of a journal from before there was such a setting."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(undisturbed[2])
+    for settings in (SETTINGS | {"new": None}, {name: x for name, x in SETTINGS.items() if x is not None}):
+        journal = Journal(path, settings)
+        assert journal.rows == undisturbed[1]
+        assert journal.listed["left_out"] == {"never": "an item"}
+    assert path.read_bytes() == undisturbed[2]
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_run_of_which_nothing_is_done_does_not_stand_in_the_way_of_another(undisturbed, tmp_path, lines):
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"".join(undisturbed[2].splitlines(keepends=True)[:lines]))
+    journal = Journal(path, SETTINGS | {"seed": 2})
+    assert (journal.listed, journal.rows) == (None, {})
+    journal.begin("0", {})
+    assert Journal(path, SETTINGS | {"seed": 2}).listed == {"list": "0", "left_out": {}}
+
+
 def test_overwriting_begins_anew(undisturbed, tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_bytes(undisturbed[2])
     journal = Journal(path, SETTINGS | {"seed": 2}, overwrite=True)
     assert (journal.listed, journal.rows) == (None, {})
-    assert json.loads(path.read_text()) == {"settings": SETTINGS | {"seed": 2}}
+    journal.begin("0", {})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"settings": SETTINGS | {"seed": 2}},
+        {"list": "0", "left_out": {}},
+    ]
     path.write_bytes(b"no journal at all\n")
     assert measure(path, overwrite=True) == (*undisturbed[:2], 9)
     assert measure(path, overwrite=True) == (*undisturbed[:2], 9)  # even with the same settings
@@ -534,7 +559,7 @@ def test_a_file_of_bytes_is_refused_by_name(tmp_path, content):
 def test_a_journal_that_is_missing_or_has_no_list_yet_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"r\.jsonl: no such file"):
         journals.read(tmp_path / "r.jsonl")
-    Journal(tmp_path / "r.jsonl", SETTINGS)
+    (tmp_path / "r.jsonl").write_text(f"{header()}\n")
     with pytest.raises(ValueError, match=r"r\.jsonl: not a journal"):
         journals.read(tmp_path / "r.jsonl")
 

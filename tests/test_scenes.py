@@ -7,7 +7,8 @@ import pytest
 import soundfile
 from test_training import SMALL
 
-from uss_jax import model_dir, scenes
+from uss_jax import model_dir
+from uss_jax.evaluation import scenes
 
 EVENT = {"stem": "dog", "labels": ["Dog"], "onset": 0.0, "offset": 0.5}
 

@@ -18,7 +18,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
-        """Opens a journal, or begins one.
+        """Opens a journal to go on with; where there is none, `begin` makes it.
 
         Args:
           path: of the file.
@@ -31,29 +31,24 @@ class Journal:
         self.path = path
         self.listed: dict[str, Any] | None = None
         self.rows: dict[int, dict[str, Any]] = {}
-        files.make_folder(path.parent)
+        self._settings = settings
         lines, length = ([], 0) if overwrite else _whole_lines(path)
         if len(lines) > 2:
             _check(path, lines[0], settings)
         if lines and lines[0] == {"settings": settings}:
             self.listed, self.rows = _parts(lines)
             os.truncate(path, length)  # a line that was cut off is done again
-        else:
-            files.write_text(path, json.dumps({"settings": settings}) + "\n")
 
     def begin(self, digest: str, left_out: Mapping[str, str]) -> None:
-        """Writes down which items there are."""
+        """Writes a new journal, of a run with these items."""
         self.listed = {"list": digest, "left_out": dict(left_out)}
-        self._append([self.listed])
+        files.write_text(self.path, f"{json.dumps({'settings': self._settings})}\n{json.dumps(self.listed)}\n")
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Adds items that are done."""
-        self._append(rows)
-        self.rows |= {row["item"]: row for row in rows}
-
-    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+        self.rows |= {row["item"]: row for row in rows}
 
 
 def read(path: Path) -> tuple[str, dict[int, dict[str, Any]]]:

@@ -1,0 +1,482 @@
+"""The items of the benchmarks on clips, and the sources of their average queries; no model takes part."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from uss_jax import audio, audioset, dataset, mixing
+from uss_jax.anchors import Anchors
+from uss_jax.dataset import Clips
+from uss_jax.evaluation import clips as benchmarks
+from uss_jax.evaluation import systems
+from uss_jax.evaluation.clips import AnchorMixtures, Category, Folder
+from uss_jax.evaluation.workers import Workers
+
+DOG, BARK, RAIN, SPEECH, HELICOPTER = 74, 75, 289, 0, 339
+RATE_HZ = 32_000
+SEGMENT = 64_000
+
+
+class Labelled:
+    """Stands for a split of a dataset: the labels of its clips."""
+
+    folder = "labelled"
+
+    def __init__(self, *labels):
+        self._labels = labels
+
+    def __len__(self):
+        return len(self._labels)
+
+    def labels(self, clip):
+        return np.array(self._labels[clip])
+
+    def label_pairs(self):
+        pairs = [(clip, label) for clip, labels in enumerate(self._labels) for label in labels]
+        return tuple(np.array(pairs).T)
+
+
+@pytest.fixture(scope="module")
+def train(tones):
+    return Clips(tones.dataset, "train")
+
+
+@pytest.fixture(scope="module")
+def validation(tones):
+    return Clips(tones.dataset, "validation")
+
+
+def plan_of(benchmark, split="test", per_class=4, seed=0):
+    with Workers(0, benchmark) as workers:
+        return benchmark.plan(split, per_class, seed, workers)
+
+
+def anchors_of(clips, seed=0):
+    """One anchor of each (clip, label), anywhere in the clip."""
+    clip, label = clips.label_pairs()
+    start = np.random.default_rng(seed).integers(0, np.maximum(1, clips.samples[clip] - SEGMENT))
+    return Anchors(clip, label, start, np.ones(len(clip)))
+
+
+def anchor_mixtures(path, seed=0):
+    anchors = {split: anchors_of(Clips(path, split), seed) for split in dataset.splits(path)}
+    return AnchorMixtures(path, anchors=anchors)
+
+
+def numbers(clips, names):
+    """Numbers of clips named `split/id`."""
+    ids = clips.clip_ids.tolist()
+    assert {name.split("/")[0] for name in names} == {clips.split}
+    return [ids.index(name.partition("/")[2]) for name in names]
+
+
+# Categories
+
+
+def test_classes_that_always_stand_together_are_one_category(train, validation):
+    found = benchmarks.categories(train, validation)
+    assert {category.name: category.labels for category in found} == {
+        "Speech": (SPEECH,),
+        "Dog / Bark": (DOG, BARK),
+        "Rain": (RAIN,),
+        "Helicopter": (HELICOPTER,),
+    }
+
+
+def test_classes_that_part_in_either_split_are_two_categories():
+    together, apart = Labelled((DOG, BARK), (DOG, BARK)), Labelled((DOG, BARK), (DOG,))
+    assert [c.name for c in benchmarks.categories(together, together)] == ["Dog / Bark"]
+    assert [c.name for c in benchmarks.categories(together, apart)] == ["Dog", "Bark"]
+    assert [c.name for c in benchmarks.categories(apart, together)] == ["Dog", "Bark"]
+
+
+def test_a_class_without_clips_in_either_split_is_not_evaluated():
+    found = benchmarks.categories(Labelled((DOG,), (RAIN,)), Labelled((DOG,), (SPEECH,)))
+    assert found == [Category("Dog", (DOG,))]
+
+
+def test_the_clips_of_a_category_are_all_that_have_its_labels():
+    clips = Labelled((DOG, BARK), (RAIN,), (DOG, BARK, RAIN))
+    assert benchmarks.clips_with(clips, Category("Dog / Bark", (DOG, BARK))).tolist() == [0, 2]
+    assert benchmarks.clips_with(clips, Category("Rain", (RAIN,))).tolist() == [1, 2]
+    assert benchmarks.clips_with(clips, Category("Speech", (SPEECH,))).tolist() == []
+
+
+# Pairs of clips
+
+
+def test_pairs_are_a_function_of_dataset_number_and_seed(train, validation):
+    found = benchmarks.categories(train, validation)
+    chosen = benchmarks.choose_pairs(found, train, per_class=6, seed=0)
+    assert benchmarks.choose_pairs(found, train, per_class=6, seed=0) == chosen
+    assert benchmarks.choose_pairs(found, train, per_class=6, seed=1) != chosen
+    for category in found:  # those of a class do not depend on the other classes
+        alone = benchmarks.choose_pairs([category], train, per_class=6, seed=0)
+        assert alone == [pair for pair in chosen if pair[0] == category]
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 6, 7])
+def test_each_class_has_its_number_of_pairs_and_each_clip_an_equal_share(train, validation, per_class):
+    found = benchmarks.categories(train, validation)
+    chosen = benchmarks.choose_pairs(found, train, per_class, seed=0)
+    assert Counter(category for category, _, _ in chosen) == dict.fromkeys(found, per_class)
+    for category in found:
+        members = benchmarks.clips_with(train, category).tolist()
+        shares = Counter(clip for of, clip, _ in chosen if of == category)
+        assert set(shares) <= set(members)
+        assert max(shares.values()) - min(shares[clip] for clip in members) <= 1
+
+
+def test_partners_share_no_label_and_vary(train, validation):
+    chosen = benchmarks.choose_pairs(benchmarks.categories(train, validation), train, per_class=30, seed=0)
+    for _, clip, partner in chosen:
+        assert audioset.disjoint(train.labels(clip), train.labels(partner))
+    assert {partner for _, _, partner in chosen} == set(range(len(train)))
+
+
+def test_where_all_clips_share_a_label_there_is_nothing_to_mix():
+    dogs = Labelled((DOG,), (DOG, BARK))
+    with pytest.raises(ValueError, match="labelled: no two validation clips without a common label"):
+        benchmarks.choose_pairs([Category("Dog", (DOG,))], dogs, per_class=2, seed=0)
+
+
+# The sounds of clips
+
+
+def test_a_piece_is_two_seconds_of_a_clip_padded_where_it_is_shorter(tones, validation):
+    benchmark = Folder(tones.dataset)
+    samples = validation.audio(0)
+    name = f"validation/{validation.clip_ids[0]}"
+    np.testing.assert_array_equal(benchmark.piece(name, 0.0), samples[:SEGMENT])
+    np.testing.assert_array_equal(benchmark.piece(name, 1234 / RATE_HZ), samples[1234 : 1234 + SEGMENT])
+    rest = samples[len(samples) - 100 :]
+    start_s = (len(samples) - 100) / RATE_HZ
+    np.testing.assert_array_equal(benchmark.piece(name, start_s), np.pad(rest, (0, SEGMENT - 100)))
+    assert not benchmark.piece(name, 1e9).any()
+
+
+def test_every_start_of_an_anchor_is_met_to_the_sample(tones, validation):
+    benchmark = Folder(tones.dataset)
+    name, samples = f"validation/{validation.clip_ids[1]}", validation.audio(1)
+    for start in range(0, len(samples), 997):
+        assert benchmark.piece(name, start / RATE_HZ)[0] == samples[start]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("validation/cat.wav", r"validation/cat\.wav: no such clip in .*1\.0\.0"),
+        ("validation", "validation: no such clip"),
+        ("", "has no split ''"),
+        ("test/dog-4.wav", "has no split 'test'"),
+        ("../validation/dog-4.wav", "has no split '..'"),
+    ],
+)
+def test_a_clip_that_is_not_there_is_named(tones, name, says):
+    with pytest.raises(ValueError, match=says):
+        Folder(tones.dataset).piece(name, 0.0)
+
+
+# Folder
+
+
+def test_items_of_a_folder_are_the_loudest_parts_of_the_chosen_clips(tones, train, validation):
+    items, left_out = plan_of(Folder(tones.dataset), per_class=3)
+    assert not left_out
+    chosen = benchmarks.choose_pairs(benchmarks.categories(train, validation), validation, 3, 0)
+    assert [item.label for item in items] == [category.name for category, _, _ in chosen]
+    assert numbers(validation, [item.source for item in items]) == [clip for _, clip, _ in chosen]
+    assert numbers(validation, [item.partner for item in items]) == [partner for _, _, partner in chosen]
+    for item in items:
+        for name, start_s in ((item.source, item.start_s), (item.partner, item.partner_start_s)):
+            samples = validation.audio(numbers(validation, [name])[0])
+            assert start_s * RATE_HZ == audio.loudest_start(samples, SEGMENT, 3_200)
+    assert len({item.start_s for item in items}) > 1
+
+
+def test_the_loudest_two_seconds_are_found_and_of_a_short_clip_its_beginning(small):
+    path, sounds = small
+    benchmark = Folder(path)
+    start_s = benchmarks.loudest_start_s(benchmark, "train/dog-0.wav")
+    assert 0.8 < start_s <= 2.5  # it sounds from 2.5 to 2.8 s
+    assert np.sum(benchmark.piece("train/dog-0.wav", start_s) ** 2) > 0.99 * np.sum(sounds["dog-0.wav"] ** 2)
+    assert benchmarks.loudest_start_s(benchmark, "train/dog-1.wav") == 0.0
+
+
+@pytest.mark.parametrize("make", [Folder, anchor_mixtures])
+def test_a_mixture_is_the_source_and_its_partner_with_equal_energy(tones, make):
+    benchmark = make(tones.dataset)
+    for item in plan_of(benchmark).items:
+        source, partner = (
+            benchmark.piece(name, start_s)
+            for name, start_s in ((item.source, item.start_s), (item.partner, item.partner_start_s))
+        )
+        assert item.partner_gain == mixing.energy_ratio(source, partner)
+        assert 0.02 < item.partner_gain < 50
+        sound = benchmark.read(item)
+        np.testing.assert_array_equal(sound.source, source)
+        np.testing.assert_allclose(sound.mixture - source, item.partner_gain * partner, atol=1e-6)
+        assert np.mean((sound.mixture - source) ** 2) == pytest.approx(np.mean(source**2), rel=1e-4)
+        assert sound.sample_rate_hz == RATE_HZ
+        assert sound.mixture.shape == (SEGMENT,)
+        assert sound.mixture.dtype == np.float32
+        np.testing.assert_array_equal(benchmark.query_source(item), source)
+
+
+@pytest.mark.parametrize("make", [Folder, anchor_mixtures])
+@pytest.mark.parametrize("per_class", [1, 3, 10])
+def test_every_class_comes_up_equally_often_and_is_numbered(tones, make, per_class):
+    items = plan_of(make(tones.dataset), per_class=per_class).items
+    counts = Counter(item.label for item in items)
+    assert len(counts) == (4 if make is Folder else 5)
+    assert set(counts.values()) == {per_class}
+    for label in counts:
+        assert [item.index for item in items if item.label == label] == list(range(per_class))
+
+
+@pytest.mark.parametrize("make", [Folder, anchor_mixtures])
+def test_items_have_the_label_of_their_source_and_partners_share_none(tones, validation, make):
+    benchmark = make(tones.dataset)
+    for item in plan_of(benchmark, per_class=10).items:
+        clip, partner = numbers(validation, [item.source, item.partner])
+        assert set(benchmark.classes(item)) <= set(validation.labels(clip).tolist())
+        assert audioset.disjoint(validation.labels(clip), validation.labels(partner))
+
+
+@pytest.mark.parametrize("make", [Folder, anchor_mixtures])
+def test_items_are_a_function_of_the_seed(tones, make):
+    benchmark = make(tones.dataset)
+    assert plan_of(benchmark, seed=3) == plan_of(make(tones.dataset), seed=3)
+    assert plan_of(benchmark, seed=3).items != plan_of(benchmark, seed=4).items
+
+
+def test_the_classes_of_a_category_are_found_by_its_name(tones):
+    benchmark = Folder(tones.dataset)
+    found = {item.label: benchmark.classes(item) for item in plan_of(benchmark, per_class=1).items}
+    assert found["Dog / Bark"] == (DOG, BARK)
+    assert found["Rain"] == (RAIN,)
+
+
+def test_names_of_classes_can_stand_together_in_one():
+    """No name holds what stands between them."""
+    assert not [sound.name for sound in audioset.classes() if " / " in sound.name]
+
+
+# Anchors
+
+
+def test_mixtures_of_anchors_begin_where_the_anchors_do(tones, validation):
+    benchmark = anchor_mixtures(tones.dataset)
+    anchors = benchmark.anchors["validation"]
+    at = {(int(c), int(label)): int(s) for c, label, s in zip(anchors.clip, anchors.label, anchors.start, strict=True)}
+    for item in plan_of(benchmark, per_class=8).items:
+        clip, partner = numbers(validation, [item.source, item.partner])
+        (label,) = benchmark.classes(item)
+        assert round(item.start_s * RATE_HZ) == at[clip, label]
+        assert round(item.partner_start_s * RATE_HZ) in [at[partner, of] for of in validation.labels(partner).tolist()]
+
+
+def test_a_dataset_without_validation_is_evaluated_on_the_clips_that_it_has(small, tones):
+    path, _ = small
+    benchmark = anchor_mixtures(path.parent / "whole")
+    assert not benchmark.has_training()
+    assert anchor_mixtures(tones.dataset).has_training()
+    items = plan_of(benchmark, per_class=2).items
+    assert {item.source.split("/")[0] for item in items} == {"train"}
+
+
+def test_without_anchors_the_options_that_help_are_named(tones):
+    with pytest.raises(ValueError, match=r"needs the anchors of its clips \(--anchors\), or a list .* \(--mixtures\)"):
+        plan_of(AnchorMixtures(tones.dataset))
+
+
+def test_anchors_of_one_class_alone_cannot_be_mixed(tones, validation):
+    every = anchors_of(validation)
+    dogs = np.isin(every.label, (DOG, BARK))
+    only = Anchors(every.clip[dogs], every.label[dogs], every.start[dogs], every.confidence[dogs])
+    with pytest.raises(ValueError, match="no two clips of 'validation' without a common label to be mixed"):
+        plan_of(AnchorMixtures(tones.dataset, anchors={"validation": only}))
+
+
+def test_files_are_named_after_the_class(tones):
+    benchmark = anchor_mixtures(tones.dataset)
+    names = {item.label: benchmark.export_name(item) for item in plan_of(benchmark, per_class=1).items}
+    assert names["Dog"] == "class_id=74/class_id=74,index=000"
+    items = plan_of(Folder(tones.dataset), per_class=1).items
+    assert "label=Dog _ Bark/label=Dog _ Bark,index=000" in map(Folder(tones.dataset).export_name, items)
+
+
+# Sounds that cannot be used
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A dataset with a silent clip, a short one, and one that sounds once; and its sounds. `whole` is one split."""
+    folder = tmp_path_factory.mktemp("small")
+    random = np.random.default_rng(0)
+    rows, sounds = [], {}
+    for kind, label in (("dog", "Dog"), ("rain", "Rain"), ("speech", "Speech")):
+        for fold in range(3):
+            name = f"{kind}-{fold}.wav"
+            samples = random.normal(0, 0.1, 100_000).astype(np.float32)
+            if name == "dog-0.wav":
+                samples[:80_000] *= 1e-3
+                samples[90_000:] *= 1e-3
+            if name == "dog-1.wav":
+                samples = samples[:20_000]
+            if name == "rain-2.wav":
+                samples = 0 * samples
+            sounds[name] = samples
+            audio.write(folder / "audio" / name, samples, RATE_HZ)
+            rows.append(f"{name},{label},{fold}")
+    (folder / "labels.csv").write_text("\n".join(["filename,mids,fold", *rows, ""]))
+    for name, held_out in (("held", "fold=2"), ("whole", None)):
+        splits = dataset.collect([folder / "audio"], [folder / "labels.csv"], held_out=held_out)
+        dataset.prepare(name, splits, folder)
+    return folder / "held", sounds
+
+
+@pytest.mark.parametrize("make", [Folder, anchor_mixtures])
+def test_silent_clips_are_left_out_by_name_as_sources_and_as_partners(small, make):
+    path, _ = small
+    items, left_out = plan_of(make(path), per_class=8)
+    assert left_out == {"validation/rain-2.wav": "silent"}
+    assert {item.label for item in items} == {"Dog", "Speech"}
+    assert not [item for item in items if "rain" in item.source or "rain" in item.partner]
+    assert len(items) < 16  # the silent clip is a partner, too
+    assert all(item.partner_gain > 0 for item in items)
+
+
+# Average queries
+
+
+def test_the_training_sources_of_a_folder_are_the_loudest_parts_of_its_clips(tones, train):
+    items, left_out = plan_of(Folder(tones.dataset), "train", per_class=1, seed=7)
+    assert not left_out
+    assert Counter(item.label for item in items) == {"Speech": 3, "Dog / Bark": 3, "Rain": 3, "Helicopter": 3}
+    assert len({item.source for item in items}) == 12
+    for item, clip in zip(items, numbers(train, [item.source for item in items]), strict=True):
+        assert item.start_s * RATE_HZ == audio.loudest_start(train.audio(clip), SEGMENT, 3_200)
+        assert not item.partner
+
+
+def test_a_folder_takes_at_most_so_many_training_clips_of_a_class(tones, monkeypatch):
+    monkeypatch.setattr(benchmarks, "QUERY_CLIPS", 2)
+    items = plan_of(Folder(tones.dataset), "train").items
+    assert set(Counter(item.label for item in items).values()) == {2}
+
+
+def test_the_training_sources_of_anchors_are_balanced_anchors_of_the_training_clips(tones, train):
+    benchmark = anchor_mixtures(tones.dataset)
+    items, left_out = plan_of(benchmark, "train", per_class=3, seed=7)
+    assert not left_out
+    assert set(Counter(item.label for item in items).values()) == {3}
+    for item, clip in zip(items, numbers(train, [item.source for item in items]), strict=True):
+        assert benchmark.classes(item)[0] in train.labels(clip)
+    assert len({item.source for item in items}) == 12  # each of a class's three clips once
+
+
+class Feature:
+    """Stands for a model: its condition of a sound is the first four samples. It counts what it is given."""
+
+    def __init__(self):
+        self.heard = 0
+        self.inference = SimpleNamespace(conditions=self._conditions)
+
+    def _conditions(self, pieces):
+        self.heard += len(pieces)
+        return pieces[:, :4]
+
+
+def averages_of(model, benchmark, labels, fingerprint="a", per_class=3, seed=0):
+    with Workers(0, benchmark) as workers:
+        return systems.average_conditions(model, fingerprint, workers, labels, per_class, seed)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("make", "per_class", "count"), [(Folder, 9, 3), (anchor_mixtures, 2, 2), (anchor_mixtures, 7, 7)]
+)
+def test_an_average_query_is_the_mean_over_the_training_sources_of_its_label(tones, cache, make, per_class, count):
+    """A source that comes up several times counts as often."""
+    benchmark = make(tones.dataset)
+    labels = ["Rain", "Speech"]
+    found, left_out = averages_of(Feature(), benchmark, labels, per_class=per_class)
+    assert not left_out
+    assert list(found) == labels
+    for label in labels:
+        items = [item for item in plan_of(benchmark, "train", per_class).items if item.label == label]
+        assert len(items) == count
+        expected = np.mean([benchmark.query_source(item)[:4] for item in items], axis=0)
+        np.testing.assert_allclose(found[label], expected, rtol=1e-6)
+
+
+def test_average_queries_are_kept_and_only_what_is_missing_is_made(tones, cache):
+    benchmark, model = Folder(tones.dataset), Feature()
+    first, _ = averages_of(model, benchmark, ["Rain"])
+    assert model.heard == 3
+    again, _ = averages_of(model, benchmark, ["Rain", "Speech"])
+    assert model.heard == 6
+    np.testing.assert_array_equal(again["Rain"], first["Rain"])
+    assert averages_of(model, benchmark, ["Speech", "Rain"])[0].keys() == again.keys()
+    assert model.heard == 6
+    assert len(list((cache / "queries").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "b"}, {"per_class": 2}, {"seed": 1}])
+def test_average_queries_are_made_anew_for_another_model_number_or_seed(tones, cache, change):
+    benchmark, model = anchor_mixtures(tones.dataset), Feature()
+    averages_of(model, benchmark, ["Rain"])
+    before = model.heard
+    averages_of(model, benchmark, ["Rain"], **change)
+    assert model.heard > before
+
+
+def test_average_queries_are_made_anew_for_other_anchors(tones, cache):
+    one, other = (anchor_mixtures(tones.dataset, seed) for seed in (0, 1))
+    first, second = (averages_of(Feature(), benchmark, ["Rain"])[0]["Rain"] for benchmark in (one, other))
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_a_label_without_training_sources_has_no_average_and_is_not_looked_for_again(tones, cache):
+    benchmark, model = Folder(tones.dataset), Feature()
+    for _ in range(2):
+        found, _ = averages_of(model, benchmark, ["Rain", "Cat"])
+        assert list(found) == ["Rain"]
+    assert model.heard == 3
+
+
+def test_training_sources_that_cannot_be_read_are_left_out_by_name_each_time(small, cache):
+    class Damaged(Folder):
+        def query_source(self, item):
+            if item.source in ("train/dog-0.wav", "train/rain-0.wav", "train/rain-1.wav"):
+                raise ValueError(f"{self.data}/{item.source}: damaged")
+            return super().query_source(item)
+
+    path, sounds = small
+    for _ in range(2):
+        found, left_out = averages_of(Feature(), Damaged(path), ["Dog", "Rain"])
+        assert left_out == {
+            "train/dog-0.wav": "train/dog-0.wav: damaged",
+            "train/rain-0.wav": "train/rain-0.wav: damaged",
+            "train/rain-1.wav": "train/rain-1.wav: damaged",
+        }
+        assert list(found) == ["Dog"]
+        np.testing.assert_allclose(found["Dog"], sounds["dog-1.wav"][:4], atol=1e-4)
+        json.dumps(left_out)
+
+
+def test_a_damaged_cache_of_queries_is_named(tones, cache):
+    averages_of(Feature(), Folder(tones.dataset), ["Rain"])
+    (path,) = (cache / "queries").iterdir()
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=rf"{path.name}: not a complete index"):
+        averages_of(Feature(), Folder(tones.dataset), ["Rain"])

@@ -1,0 +1,340 @@
+"""Whole evaluations of the bundled model on small copies of the public sets, checked by what they export."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from test_benchmarks_musdb import write_song
+from test_metrics import imported
+
+from uss_jax import audioset, dataset, files, mining, speech_metrics
+from uss_jax.evaluation import evaluate
+from uss_jax.evaluation.run import Options
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+PER_CLASS = {"fsdkaggle2018": 3, "fsd50k": 2, "slakh2100": 3, "musdb18": 1, "voicebank": 1, "audioset": 2}
+FOLDERS = {
+    "fsdkaggle2018": "fsdkaggle2018_mini",
+    "fsd50k": "fsd50k_mini",
+    "slakh2100": "slakh2100_mini",
+    "musdb18": "musdb18hq_mini",
+    "voicebank": "voicebank_demand_mini",
+}
+ALL = [*FOLDERS, "audioset", "pairs"]
+SEGMENT_METRICS = {"sdr", "sdri", "si_sdr", "si_sdri"}
+DOG, ROOSTER, RAIN, HELICOPTER = "-0.ogg", "-1.ogg", "-10.ogg", "-40.ogg"  # as names of clips of ESC-10 end
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One evaluation: its folder (R.json, pairs, estimates), what was asked for, and the result."""
+
+    folder: Path
+    request: evaluate.Request
+    result: dict[str, Any]
+
+
+def run(folder: Path, benchmark: str, data: Path, **fields: Any) -> Run:
+    fields = {"model": "tiny", "workers": 0} | fields
+    request = evaluate.Request(benchmark, data, folder / "R.json", **fields)
+    result, _ = evaluate.evaluate(request)
+    assert json.loads((folder / "R.json").read_text()) == result
+    return Run(folder, request, result)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_model(tmp_path_factory):
+    """One model for all runs, so that each shape is compiled once, and a cache folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("USS_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(evaluate, "load_model", functools.cache(evaluate.load_model))
+        yield
+
+
+@pytest.fixture(scope="module")
+def esc10(data_dir, tmp_path_factory) -> Path:
+    """A dataset of eight training and eight held-back clips."""
+    source = data_dir / "esc10"
+    found = dataset.collect([source / "audio"], [source / "weak_labels.csv"], [source / "meta.csv"], "fold=4")
+    splits = {
+        split: [clip for kind in (DOG, ROOSTER, RAIN, HELICOPTER) for clip in clips if clip.clip_id.endswith(kind)][::4]
+        for split, clips in found.items()
+    }
+    return dataset.prepare("esc10", splits, tmp_path_factory.mktemp("datasets"))[0]
+
+
+@pytest.fixture(scope="module")
+def run_of(data_dir, esc10, tmp_path_factory):
+    """The evaluation of a benchmark by average queries, with everything exported; each is run once."""
+
+    @functools.cache
+    def get(name: str) -> Run:
+        folder = tmp_path_factory.mktemp(name)
+        fields: dict[str, Any] = {"export": folder / "pairs", "options": Options(estimates_to=folder / "estimates")}
+        if name == "pairs":
+            return run(folder, "audioset", get("audioset").folder / "pairs", query_data=esc10, **fields)
+        data = esc10 if name == "audioset" else data_dir / FOLDERS[name]
+        return run(folder, name, data, per_class=PER_CLASS[name], **fields)
+
+    return get
+
+
+# Every figure, from the exported files alone
+
+
+def sdr(source, estimate):
+    return 10 * np.log10(np.sum(source**2) / np.sum((estimate - source) ** 2))
+
+
+def si_sdr(source, estimate):
+    return imported("fast_bss_eval").si_sdr(source[None], estimate[None], zero_mean=False).item()
+
+
+def segment_scores(source, estimate, mixture):
+    of_mixture = sdr(source, mixture), si_sdr(source, mixture)
+    scores = sdr(source, estimate), si_sdr(source, estimate)
+    return {
+        "sdr": scores[0],
+        "sdri": scores[0] - of_mixture[0],
+        "si_sdr": scores[1],
+        "si_sdri": scores[1] - of_mixture[1],
+    }
+
+
+def speech_scores(source, estimate, mixture):
+    clean, enhanced = (librosa.resample(x, orig_sr=32_000, target_sr=16_000) for x in (source, estimate))
+    starts = np.arange((len(clean) - 480) // 120) * 120
+    frames = [np.stack([x[i : i + 480] for i in starts]) * np.hanning(482)[1:-1] for x in (clean, enhanced)]
+    ratio = np.sum(frames[0] ** 2, axis=1) / np.maximum(np.sum((frames[0] - frames[1]) ** 2, axis=1), 1e-16)
+    mos = imported("pesq").pesq(16_000, clean, enhanced, "wb")
+    opinions = speech_metrics.composite(clean, enhanced, 16_000, mos)  # see test_speech_metrics.py
+    return dict(zip(("csig", "cbak", "covl"), opinions, strict=True)) | {
+        "pesq": mos,
+        "stoi": imported("pystoi").stoi(clean, enhanced, 16_000),
+        "ssnr": np.clip(10 * np.log10(np.maximum(ratio, 1e-16)), -10, 35).mean(),
+        "si_sdr": si_sdr(clean, enhanced),
+    }
+
+
+def song_scores(stems):
+    """Scores of the stems of a track; each is source, estimate and mixture, (time, channels)."""
+    museval = imported("museval")
+
+    def median(sources, estimates, rate_hz):
+        with pytest.MonkeyPatch.context() as patch:  # museval looks for LinAlgError where NumPy 2 has it no more
+            patch.setattr(np.linalg, "linalg", np.linalg, raising=False)
+            of_frames = museval.metrics.bss_eval(sources, estimates, rate_hz, rate_hz, filters_len=1)[0]
+        return np.median(of_frames[:, ~np.isnan(of_frames).any(axis=0)], axis=1)
+
+    sources, estimates, mixtures = (np.stack(signals) for signals in zip(*stems, strict=True))
+    joint = [median(sources, signals, 44_100) for signals in (estimates, mixtures)]
+    rows = []
+    for i, signals in enumerate(stems):
+        mono = [librosa.resample(x.mean(axis=1), orig_sr=44_100, target_sr=32_000)[None, :, None] for x in signals]
+        alone = [median(mono[0], x, 32_000)[0] for x in mono[1:]]
+        utterance = [sdr(signals[0], x) for x in signals[1:]]
+        row = {"sdr": joint[0][i], "utterance_sdr": utterance[0], "sdr_mono_32k": alone[0]}
+        row |= {"sdri": joint[0][i] - joint[1][i], "utterance_sdri": utterance[0] - utterance[1]}
+        rows.append(row | {"sdri_mono_32k": alone[0] - alone[1]})
+    return rows
+
+
+def exported(folder: Path) -> dict[tuple[str, str], list[np.ndarray]]:
+    """Source, estimate and mixture of every item, by label and index."""
+    found = {}
+    for path in sorted((folder / "pairs").glob("*/*,source.wav")):
+        label = path.parent.name.split("=", 1)[1]
+        if path.parent.name.startswith("class_id="):
+            label = audioset.find_class(int(label)).name
+        names = [path, folder / "estimates" / path.relative_to(folder / "pairs"), path]
+        parts = zip(names, ("source", "estimate", "mixture"), strict=True)
+        index = path.stem.split("index=")[1].split(",")[0]
+        found[label, index] = [soundfile.read(str(p).replace("source.wav", f"{part}.wav"))[0] for p, part in parts]
+    return found
+
+
+def recomputed(name: str, folder: Path) -> dict[str, dict[str, float]]:
+    """The median of every metric over the items of a class, and their number."""
+    found = exported(folder)
+    if name == "musdb18":
+        rows = {}
+        for index in {index for _, index in found}:
+            labels = [label for label, i in found if i == index]
+            rows |= dict(zip([(x, index) for x in labels], song_scores([found[x, index] for x in labels]), strict=True))
+    else:
+        measure = speech_scores if name == "voicebank" else segment_scores
+        rows = {key: measure(*signals) for key, signals in found.items()}
+    of_label: dict[str, list[dict[str, float]]] = {}
+    for (label, _), row in rows.items():
+        of_label.setdefault(label, []).append(row)
+    return {
+        label: {metric: np.median([row[metric] for row in several]) for metric in several[0]} | {"n": len(several)}
+        for label, several in of_label.items()
+    }
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_figure_follows_from_the_exported_files(name, run_of):
+    done = run_of(name)
+    expected = recomputed(name, done.folder)
+    assert done.result["per_class"].keys() == expected.keys()
+    assert len(expected) == {"musdb18": 4, "voicebank": 1, "slakh2100": 4}.get(name, 6)
+    for label, row in expected.items():
+        assert done.result["per_class"][label] == pytest.approx(row, abs=1e-4)
+    mean = {metric: np.mean([row[metric] for row in expected.values()]) for metric in done.result["mean"]}
+    assert done.result["mean"] == pytest.approx(mean, abs=1e-4)
+    assert done.result["n"] == sum(row["n"] for row in expected.values())
+    assert done.result["left_out"]["items"] == 0
+    if name not in ("musdb18", "voicebank"):
+        assert set(mean) == SEGMENT_METRICS
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_exported_estimates_are_scored_alike(name, run_of, tmp_path):
+    done = run_of(name)
+    fields: dict[str, Any] = {"per_class": done.request.per_class}
+    if name == "audioset":  # without a model there are no anchors to choose from
+        fields["mixtures"] = done.folder / "R.mixtures.csv"
+    estimates = Options(estimates_from=done.folder / "estimates")
+    other = run(tmp_path, done.request.benchmark, done.request.data, model=None, options=estimates, **fields).result
+    assert other["query"] == "estimates"
+    assert other["mean"] == pytest.approx(done.result["mean"], abs=1e-9)
+    for label, row in done.result["per_class"].items():
+        assert other["per_class"][label] == pytest.approx(row, abs=1e-9)
+    assert (tmp_path / "R.mixtures.csv").read_bytes() == (done.folder / "R.mixtures.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["fsd50k", "audioset", "voicebank"])
+def test_the_written_list_gives_the_same_result(name, run_of, tmp_path):
+    done = run_of(name)
+    listed = done.folder / "R.mixtures.csv"
+    again = run(tmp_path, name, done.request.data, per_class=done.request.per_class, mixtures=listed).result
+    assert again["settings"].pop("given_mixtures") == again["settings"]["mixtures"]
+    settings = {key: value for key, value in done.result["settings"].items() if key != "given_mixtures"}
+    assert again == done.result | {"settings": settings}
+
+
+# Protocols
+
+
+@pytest.mark.parametrize("name", ["fsd50k", "voicebank"])
+def test_three_protocols_separate_the_same_items_by_other_queries(name, run_of, tmp_path):
+    done = run_of(name)
+    results = {"average": done.result}
+    for query in ("oracle", "label"):
+        fields = {"per_class": done.request.per_class, "query": query}
+        results[query] = run(tmp_path / query, name, done.request.data, **fields).result
+    for query, result in results.items():
+        assert result["query"] == query
+        assert result["n"] + result["left_out"]["items"] == done.result["n"]
+        assert result["settings"]["mixtures"] == done.result["settings"]["mixtures"]
+    assert results["oracle"]["n"] == done.result["n"]
+    assert len({result["mean"]["si_sdr"] for result in results.values()}) == 3
+
+
+def test_a_silent_stem_is_left_out_by_name_when_the_query_is_to_be_made_of_it(tmp_path):
+    write_song(tmp_path / "data", "A", silent=("vocals",))
+    result = run(tmp_path, "musdb18", tmp_path / "data", query="oracle").result
+    assert result["left_out"]["names"].keys() == {"vocals, 0: test/A/vocals"}
+    assert result["left_out"]["items"] == 1
+    assert set(result["per_class"]) == {"bass", "drums", "other"}
+
+
+def test_ideal_masks_are_better_than_the_estimate(data_dir, run_of, tmp_path):
+    done = run_of("slakh2100")
+    fields = {"per_class": done.request.per_class, "options": Options(oracle_masks=True)}
+    result = run(tmp_path, "slakh2100", done.request.data, **fields).result
+    assert result["per_class"] == done.result["per_class"]
+    for label, row in result["per_class"].items():
+        masked = result["ideal_ratio_mask"]["per_class"][label]
+        assert all(masked[metric] > row[metric] + 1 for metric in SEGMENT_METRICS)
+        assert result["mixture"]["per_class"][label]["sdri"] == 0
+        assert result["mixture"]["per_class"][label]["sdr"] < row["sdr"]
+    assert result["per_inst_class"].keys() == {"Drums", "Bass", "Piano", "Reed"}
+
+
+def test_a_limit_takes_items_of_all_classes(data_dir, tmp_path):
+    result = run(tmp_path, "fsdkaggle2018", data_dir / FOLDERS["fsdkaggle2018"], limit=8, query="oracle").result
+    assert sorted(row["n"] for row in result["per_class"].values()) == [1, 1, 1, 1, 2, 2]
+    assert result["settings"]["limit"] == result["n"] == 8
+
+
+# Training sources
+
+
+@pytest.fixture
+def kaggle(data_dir, tmp_path, monkeypatch) -> Path:
+    """A copy of the mini set that may be changed, and an empty cache folder."""
+    monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
+    return shutil.copytree(data_dir / FOLDERS["fsdkaggle2018"], tmp_path / "kaggle", copy_function=shutil.copyfile)
+
+
+def queries() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (files.cache_folder() / "queries").iterdir()}
+
+
+def test_average_queries_are_kept_and_an_unreadable_training_clip_is_named_each_time(kaggle, tmp_path):
+    broken = kaggle / "FSDKaggle2018.audio_train/0adb5fb9.wav"
+    broken.write_text("no audio")
+    one = run(tmp_path / "one", "fsdkaggle2018", kaggle, per_class=2).result
+    (path,) = queries()
+    os.utime(path, ns=(1, 1))
+    other = run(tmp_path / "other", "fsdkaggle2018", kaggle, per_class=2).result
+    assert queries() == {path: 1}  # read, and not written
+    assert other == one
+    assert one["left_out"]["names"].keys() == {"FSDKaggle2018.audio_train/0adb5fb9.wav"}
+    assert one["left_out"]["items"] == 0
+    assert one["left_out"]["count"] == 1
+
+    shutil.copyfile(kaggle / "FSDKaggle2018.audio_train/b4aa587d.wav", broken)
+    mended = run(tmp_path / "mended", "fsdkaggle2018", kaggle, per_class=2).result
+    assert len(queries()) == 2
+    assert mended["left_out"]["count"] == 0
+
+
+def test_a_class_without_training_clips_is_named_and_counted(kaggle, tmp_path):
+    table = kaggle / "FSDKaggle2018.meta/train_post_competition.csv"
+    table.write_text("".join(line for line in table.open() if ",Gong," not in line))
+    result = run(tmp_path, "fsdkaggle2018", kaggle, per_class=2).result
+    names = {name: why for name, why in result["left_out"]["names"].items() if "training source" in why}
+    assert {name.split(":")[0] for name in names} == {"Gong, 0", "Gong, 1"}
+    assert result["left_out"]["items"] == len(names) == 2
+    assert "Gong" not in result["per_class"]
+    assert result["n"] == 10
+
+
+def test_a_label_that_is_no_class_is_named_and_counted(data_dir, tmp_path):
+    folder = shutil.copytree(data_dir / FOLDERS["fsd50k"], tmp_path / "fsd50k", copy_function=shutil.copyfile)
+    table = folder / "FSD50K.ground_truth/eval.csv"
+    table.write_text(table.read_text().replace("/m/01hsr_", "/m/0bm0k"))  # Sneeze becomes Crash cymbal
+    result = run(tmp_path, "fsd50k", folder, per_class=2, query="label").result
+    assert {name.split(":")[0] for name in result["left_out"]["names"]} == {"Sneeze, 0", "Sneeze, 1"}
+    assert all("Crash cymbal" in why for why in result["left_out"]["names"].values())
+    assert result["left_out"]["items"] == 2
+    assert result["n"] == 10
+
+
+def test_other_anchors_make_other_queries(esc10, tmp_path, monkeypatch):
+    monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
+    networks = evaluate.load_model("tiny", 8).model.networks
+    for folder, moved in (("one", 0), ("other", 16_000)):
+        for split in ("train", "validation"):
+            mined = mining.mine(dataset.Clips(esc10, split), networks)
+            start = (mined.start + moved) % 32_000 if split == "train" else mined.start
+            dataclasses.replace(mined, start=start).save(mining.anchors_path(tmp_path / folder, split))
+    one, other = (
+        run(tmp_path / folder, "audioset", esc10, per_class=1, anchors=tmp_path / folder).result
+        for folder in ("one", "other")
+    )
+    assert len(queries()) == 2
+    assert one["settings"]["mixtures"] == other["settings"]["mixtures"]
+    assert one["mean"] != other["mean"]
