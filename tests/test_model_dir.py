@@ -47,7 +47,7 @@ def test_a_query_net_may_have_a_tagger_of_its_own(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded.variables["query_tagger"], variables["query_tagger"])
     model = Model(loaded)
     noise = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32)
-    bottlenecks = model._inference.bottlenecks(noise[None, :8000])
+    bottlenecks = model.inference.bottlenecks(noise[None, :8000])
     expected = loaded.query_tagger.apply(variables["query_tagger"], noise[None, :8000]).embedding
     np.testing.assert_allclose(bottlenecks, expected, atol=1e-5)
     with pytest.raises(ValueError, match=r"Dog: the query of this model is latent.*--query"):

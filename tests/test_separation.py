@@ -38,7 +38,7 @@ def test_stems_of_the_finest_level_and_residual_add_up_to_the_input(model, noise
 
 
 def test_nodes_that_are_never_active_have_no_stem_but_classes_asked_for_do(model, noise):
-    probabilities = model._inference.probabilities(model._split(noise, 0))
+    probabilities = model.inference.probabilities(model._split(noise, 0))
     quiet = int(probabilities.max(axis=0).argmin())
     assert probabilities[:, quiet].max() < THRESHOLD
     name = audioset.classes()[quiet].name
@@ -87,7 +87,7 @@ def test_a_channel_is_separated_from_that_channel(model, noise):
 
 
 def test_the_same_input_gives_the_same_output_whatever_else_is_asked_for(model, noise):
-    loudest = audioset.classes()[int(model._inference.probabilities(model._split(noise, 0)).max(axis=0).argmax())].name
+    loudest = audioset.classes()[int(model.inference.probabilities(model._split(noise, 0)).max(axis=0).argmax())].name
     alone = model.separate(noise, 32_000, classes=[loudest]).stems[loudest].audio
     among_others = model.separate(noise, 32_000, classes=["Dog", "Speech", loudest, "Rain"]).stems[loudest].audio
     assert np.abs(alone).max() > 0.01
@@ -138,7 +138,7 @@ def test_paper_mode_is_mono_at_the_models_rate_in_hard_blocks(model, noise):
     stem = result.stems["query"].audio
     assert stem.shape == noise.shape
     block = model.networks.segment_samples
-    second = model._inference.separate(0.25 * noise[None, block : 2 * block], np.full((1, 527), 0.5, np.float32))[0]
+    second = model.inference.separate(0.25 * noise[None, block : 2 * block], np.full((1, 527), 0.5, np.float32))[0]
     np.testing.assert_allclose(stem[block : 2 * block], second, atol=1e-6)
 
 
