@@ -70,6 +70,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--out is needed")
     if args.out and (args.out.is_dir() or args.out.suffix != ".json"):
         parser.error(f"--out {args.out}: expected the name of a .json file")
+    if args.export and args.export == args.export_estimates:
+        parser.error("--export and --export-estimates need folders of their own")
     for name in ("per_class", "limit", "batch_size"):
         value = getattr(args, name)
         if value is not None and value < 1:

@@ -198,9 +198,9 @@ def test_what_cannot_be_used_is_left_out_by_name_and_nothing_outside_is_read(tmp
 def test_a_clip_id_of_fsd50k_that_leads_elsewhere_is_left_out_by_name(tmp_path):
     soundfile.write(tmp_path / "outside.wav", noise(2.0, 8000), 8000)
     data = write_fsd50k(tmp_path / "data", [("1", "A"), ("../../outside", "B"), ("2", "A"), ("3", "B")])
-    found = plan(Fsd50k(data), per_class=1)
+    found = plan(Fsd50k(data), per_class=5)
     assert_left_out(found.left_out, data, ["FSD50K.eval_audio/../../outside.wav"])
-    assert [item.source for item in found.items] == ["FSD50K.eval_audio/2.wav", "FSD50K.eval_audio/3.wav"]
+    assert {item.source for item in found.items} == {"FSD50K.eval_audio/2.wav", "FSD50K.eval_audio/3.wav"}
 
 
 @pytest.mark.parametrize(

@@ -121,14 +121,16 @@ ITEMS = item_lists.numbered(
 )
 
 
-def measure(path, items=ITEMS, system=None, workers=0, pool=None, benchmark=MADE, options=None, **fields):
+def measure(
+    path, items=ITEMS, system=None, workers=0, pool=None, benchmark=MADE, options=None, ruled_out=None, **fields
+):
     """What `evaluate` does between the list and the result: the result, the journal's rows, and how many were done."""
     journal = Journal(path, SETTINGS, **fields)
     if journal.listed is None:
         journal.begin(item_lists.digest(items), {"never": "an item"})
     options = options or Options(batch_size=3)
     with Workers(workers, benchmark) as own:
-        count = run.run(benchmark, items, system or System(), journal, pool or own, options)
+        count = run.run(benchmark, items, system or System(), journal, pool or own, options, ruled_out)
     result = summary.summarise(items, journal.rows, journal.listed["left_out"], {"benchmark": "made"})
     digest, rows = journals.read(path)
     assert digest == item_lists.digest(items)
@@ -220,16 +222,14 @@ def test_items_that_were_ruled_out_beforehand_are_never_asked_for(tmp_path):
     """As those without an average query: their batch is done without them, and they stay left out."""
     path = tmp_path / "r.jsonl"
     items = [*listed("a", "b"), *listed("c", label="unknown"), *listed("d", "e", "f")]
-    journal = Journal(path, SETTINGS)
-    journal.begin(item_lists.digest(items), {"never": "an item"})
-    journal.write([{"item": 2, "left_out": "no query"}])
+    fields = {"options": Options(batch_size=4), "ruled_out": {2: "no query"}}
     system = System()
-    _, rows, _ = measure(path, items, system=system, options=Options(batch_size=4))
+    _, rows, _ = measure(path, items, system=system, **fields)
     assert rows[2] == {"item": 2, "left_out": "no query"}
     assert all("estimate" in rows[place] for place in (0, 1, 3, 4, 5))
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))  # interrupted in the first batch
     resumed = System()
-    assert measure(path, items, system=resumed, options=Options(batch_size=4))[1] == rows
+    assert measure(path, items, system=resumed, **fields)[1] == rows
     assert resumed.batches == system.batches
 
 

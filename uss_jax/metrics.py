@@ -68,10 +68,11 @@ def bss_eval_sdr(references: np.ndarray, estimates: np.ndarray, frame_samples: i
     count = references.shape[1] // frame
 
     def energy(samples: np.ndarray) -> np.ndarray:
-        framed = samples[:, : count * frame].reshape(len(samples), count, -1)
+        framed = samples[: count * frame].reshape(count, -1)
         return np.sum(np.square(framed, dtype=np.float64), axis=-1)
 
-    signal, noise = energy(references), energy(estimates.astype(np.float64) - references)
+    signal = np.stack([energy(reference) for reference in references])
+    noise = np.stack([energy(e.astype(np.float64) - r) for r, e in zip(references, estimates, strict=True)])
     signal = np.where((signal > 0).all(axis=0), signal, np.nan)
     return 10.0 * np.log10(signal / np.maximum(noise, EPS * signal))
 

@@ -156,9 +156,12 @@ def is_silent(samples: np.ndarray) -> bool:
     return float(np.mean(np.square(samples, dtype=np.float64))) <= metrics.EPS
 
 
-def reason(error: Exception, data: Path) -> str:
-    """What went wrong, without the folder in which the data happen to lie, so that results do not depend on it."""
-    return str(error).replace(f"{data}/", "")
+def reason(error: Exception, *folders: Path) -> str:
+    """What went wrong, without the folders in which the data happen to lie, so that results do not depend on them."""
+    text = str(error)
+    for folder in folders:
+        text = text.replace(f"{folder}/", "")
+    return text
 
 
 def segment_scores(sound: Sound, estimate: np.ndarray) -> dict[str, float] | str:

@@ -11,6 +11,7 @@ import numpy as np
 from uss_jax.evaluation import items as item_lists
 from uss_jax.evaluation import journal, summary
 from uss_jax.evaluation.items import Item
+from uss_jax.evaluation.report import plain
 
 ESTIMATES = "estimates"  # the query of a result of another system's estimates
 
@@ -59,7 +60,7 @@ def compare(first: Path, second: Path) -> str:
         raise ValueError(f"{first} and {second} have no item in common; use one list (--mixtures)")
     rows = [{place: of_result[item] for place, item in enumerate(common)} for of_result in scored]
     one, other = (summary.by_label(common, of_result, "estimate") for of_result in rows)
-    names = [f"{result['model']}, {result['query']}" for result in results]
+    names = [plain(f"{result['model']}, {result['query']}") for result in results]
     lines = [
         f"{results[0]['benchmark']}: {len(common)} items of {len(one)} classes, scored by both; 95 % intervals",
         "",
@@ -79,10 +80,11 @@ def _line(metric: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     for of in (one, other):
         random = np.random.default_rng(0)  # the same for both: every draw holds the same items of each
         draws.append(np.mean([summary.bootstrap_medians(s[metric], r, random) for s, r in of.values()], axis=0))
+    sure = any(recordings.max() for _, recordings in one.values())
     low, high = summary.interval(draws[1] - draws[0])
     gains = np.concatenate(values[1]) - np.concatenate(values[0])
     better = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
-    difference = f"{means[1] - means[0]:+.2f} ({low:+.2f} … {high:+.2f})"
+    difference = f"{means[1] - means[0]:+.2f}" + (f" ({low:+.2f} … {high:+.2f})" if sure else "")
     return f"| {metric} | {means[0]:.2f} | {means[1]:.2f} | {difference} | {better:.0%} of items |"
 
 
@@ -91,9 +93,10 @@ def _read_result(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no such file")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(result, dict) or not {"benchmark", "model", "query", "mean"} <= set(result):
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({type(error).__name__})") from error
+    kinds = {"benchmark": str, "model": str, "query": str, "mean": dict}
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), kind) for name, kind in kinds.items()):
         raise ValueError(f"{path}: not a result of eval.py")
     return result
 

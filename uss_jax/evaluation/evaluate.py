@@ -78,19 +78,23 @@ def evaluate(request: Request) -> tuple[dict[str, Any], int]:
         if request.out is None:
             assert request.export is not None
             listed, _ = make_list(request, workers)
+            pairs.check_names(benchmark, listed, request.export)
             return {}, export(benchmark, listed, request.export, workers)
         paths = Paths(request.out)
         settings = _settings(request, benchmark, model)
         journal = Journal(paths.journal, settings, request.overwrite)
+        if journal.listed is None and paths.result.exists() and not request.overwrite:
+            raise ValueError(f"{paths.result}: exists already; choose another --out, or begin anew (--overwrite)")
         listed, left_out = _begin(request, paths, journal, workers)
+        pairs.check_names(benchmark, listed, request.export)
         if request.export is not None:
             export(benchmark, listed, request.export, workers)
         system = None
+        ruled_out: dict[int, str] = {}
         if model is not None:
-            system, unasked, names = _system(request, model, listed, workers)
+            system, ruled_out, names = _system(request, model, listed, workers)
             left_out |= names
-            journal.write([{"item": i, "left_out": why} for i, why in unasked.items() if i not in journal.rows])
-        count = run(benchmark, listed, system, journal, workers, request.options)
+        count = run(benchmark, listed, system, journal, workers, request.options, ruled_out)
     heading = {name: settings[name] for name in ("benchmark", "model", "query")}
     result = summary.summarise(listed, journal.rows, left_out, heading, benchmark.group_name)
     result["settings"] = {name: value for name, value in settings.items() if name not in (*heading, "data", "versions")}
@@ -109,6 +113,8 @@ def _begin(request: Request, paths: Paths, journal: Journal, workers: Workers) -
     """The items, from the earlier run that is gone on with or anew, and what had to be left out and why."""
     if journal.listed is None:
         listed, left_out = make_list(request, workers)
+        for path in (paths.result, paths.table, paths.picture):  # of another run: they would stand beside this journal
+            path.unlink(missing_ok=True)
         files.write_text(paths.mixtures, item_lists.to_csv(listed))
         journal.begin(item_lists.digest(listed), left_out)
         return listed, left_out
@@ -125,14 +131,15 @@ def make_list(request: Request, workers: Workers) -> tuple[list[Item], dict[str,
     benchmark: Benchmark = workers.context
     plan = benchmark.plan("test", request.per_class, _seed(request, benchmark), workers)
     if not plan.items:
-        name, why = next(iter(plan.left_out.items()))
-        raise ValueError(f"{benchmark.data}: all items had to be left out; the first: {name}: {why}")
-    return item_lists.spread(plan.items, request.limit), plan.left_out
+        first = next((f"{name}: {why}" for name, why in plan.left_out.items()), "there are none")
+        raise ValueError(f"{benchmark.data}: no item could be made; the first: {first}")
+    unwritable = [item for item in plan.items if not item_lists.is_text(item)]
+    left_out = plan.left_out | {ascii(item.source): "its name is no text" for item in unwritable}
+    return item_lists.spread([item for item in plan.items if item not in unwritable], request.limit), left_out
 
 
 def export(benchmark: Benchmark, listed: list[Item], folder: Path, workers: Workers) -> int:
     """Writes the mixtures and sources of items. Returns how many could be read."""
-    pairs.check_names(benchmark, listed)
     written = workers.stream(pairs.export, ((item, folder) for item in listed))
     return sum(progress.track(written, "exporting", len(listed)))
 
@@ -147,14 +154,14 @@ def _system(
     """What separates, the places of items that it cannot be asked for, and training sources left out; both with why."""
     benchmark: Benchmark = workers.context
     averages: dict[str, np.ndarray] = {}
-    unasked: dict[int, str] = {}
+    ruled_out: dict[int, str] = {}
     names: dict[str, str] = {}
     if request.query == "label":
         for place, item in enumerate(listed):
             try:
                 benchmark.classes(item)
             except ValueError as error:
-                unasked[place] = str(error)
+                ruled_out[place] = str(error)
     if request.query == "average":
         training: contextlib.AbstractContextManager[Workers] = contextlib.nullcontext(workers)
         if request.query_data is not None:
@@ -170,8 +177,8 @@ def _system(
                 model.model, model.fingerprint, reading, labels, request.per_class, _seed(request, benchmark)
             )
         why = "no training source for an average query"
-        unasked = {place: why for place, item in enumerate(listed) if item.label not in averages}
-    return systems.ModelSystem(model.model, benchmark, request.query, averages), unasked, names
+        ruled_out = {place: why for place, item in enumerate(listed) if item.label not in averages}
+    return systems.ModelSystem(model.model, benchmark, request.query, averages), ruled_out, names
 
 
 def _settings(request: Request, benchmark: Benchmark, model: NamedModel | None) -> dict[str, Any]:
@@ -198,5 +205,6 @@ def _settings(request: Request, benchmark: Benchmark, model: NamedModel | None) 
         "paper": request.paper,
         "oracle_masks": options.oracle_masks,
         "batch_size": options.batch_size,
+        "export_estimates": str(options.estimates_to) if options.estimates_to else None,
         "versions": summary.versions(),
     }

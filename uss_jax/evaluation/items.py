@@ -81,9 +81,9 @@ def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 
 def to_csv(items: Sequence[Item]) -> str:
-    """The list as a table; numbers are written so that they read back to the bit."""
+    """The list as a table that reads back to the bit: text is quoted, so that no space or line break in it is lost."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     table.writerow(COLUMNS)
     table.writerows(dataclasses.astuple(item) for item in items)
     return text.getvalue()
@@ -91,7 +91,15 @@ def to_csv(items: Sequence[Item]) -> str:
 
 def digest(items: Sequence[Item]) -> str:
     """SHA-256 of the list: two results were measured on the same items where theirs are equal."""
-    return hashlib.sha256(to_csv(items).encode("utf-8", errors="replace")).hexdigest()
+    return hashlib.sha256(to_csv(items).encode()).hexdigest()
+
+
+def is_text(item: Item) -> bool:
+    """Whether its names are text that can be written; names of files need not be."""
+    try:
+        return bool(to_csv([item]).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def read_list(path: Path) -> list[Item]:
@@ -101,7 +109,8 @@ def read_list(path: Path) -> list[Item]:
       ValueError: it is missing, has not the columns, or a cell is wrong; the message names the line.
     """
     rows = files.read_table(path, COLUMNS)
-    items = []
+    items: list[Item] = []
+    lines: dict[tuple[str, int], int] = {}
     for line, row in rows:
         try:
             numbers = {column: float(row[column]) for column in SECONDS_COLUMNS}
@@ -114,8 +123,8 @@ def read_list(path: Path) -> list[Item]:
         if not texts["label"] or not texts["source"]:
             raise ValueError(f"{path}: line {line}: an item needs a label and a source")
         items.append(Item(index=index, **texts, **numbers))  # type: ignore[arg-type]
+        if lines.setdefault((items[-1].label, items[-1].index), line) != line:
+            raise ValueError(f"{path}: line {line}: the same label and index as in an earlier line")
     if not items:
         raise ValueError(f"{path}: lists no items")
-    if len({(item.label, item.index) for item in items}) < len(items):
-        raise ValueError(f"{path}: two items have the same label and index")
     return items

@@ -1,6 +1,7 @@
 """A run's journal: a line for every item that is done, so that an interrupted run goes on where it stopped."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,11 +34,13 @@ class Journal:
         self.rows: dict[int, dict[str, Any]] = {}
         self._settings = settings
         lines, length = ([], 0) if overwrite else _whole_lines(path)
-        if len(lines) > 2:
-            _check(path, lines[0], settings)
-        if lines and lines[0] == {"settings": settings}:
+        if lines and not (other := _other(lines[0]["settings"], settings)):
             self.listed, self.rows = _parts(lines)
             os.truncate(path, length)  # a line that was cut off is done again
+        elif len(lines) > 2:
+            raise ValueError(
+                f"{path}: of a run with another {other}; choose another --out, or begin anew (--overwrite)"
+            )
 
     def begin(self, digest: str, left_out: Mapping[str, str]) -> None:
         """Writes a new journal, of a run with these items."""
@@ -74,22 +77,38 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     length = content.rfind(b"\n") + 1
     try:
         lines = [json.loads(line) for line in content[:length].splitlines()]
-    except ValueError as error:
-        raise ValueError(f"{path}: not a journal of eval.py ({error})") from error
-    needed = {0: ("settings", dict), 1: ("list", str)}
-    kinds = [needed.get(i, ("item", int)) for i in range(len(lines))]
-    if not all(
-        isinstance(x, dict) and isinstance(x.get(name), kind) for x, (name, kind) in zip(lines, kinds, strict=True)
-    ):
-        raise ValueError(f"{path}: not a journal of eval.py")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a journal of eval.py ({type(error).__name__})") from error
+    checks = (_is_head, _is_list)
+    for number, line in enumerate(lines):
+        if not isinstance(line, dict) or not (checks[number] if number < len(checks) else _is_row)(line):
+            raise ValueError(f"{path}: not a journal of eval.py (line {number + 1})")
     return lines, length
 
 
-def _check(path: Path, header: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    earlier = header["settings"]
+def _is_head(line: dict[str, Any]) -> bool:
+    return isinstance(line.get("settings"), dict)
+
+
+def _is_list(line: dict[str, Any]) -> bool:
+    names = line.get("left_out")
+    texts = [line.get("list"), *(names.values() if isinstance(names, dict) else [None])]
+    return all(isinstance(text, str) for text in texts)
+
+
+def _is_row(line: dict[str, Any]) -> bool:
+    scores = [value for name, value in line.items() if name not in ("item", "left_out", "silent_estimate")]
+    return (
+        type(line.get("item")) is int
+        and isinstance(line.get("left_out", ""), str)
+        and all(isinstance(values, dict) and values for values in scores)
+        and all(type(x) in (int, float) and math.isfinite(x) for values in scores for x in values.values())
+    )
+
+
+def _other(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """The first setting that differs, and its values; a setting that an earlier version had not is None."""
     for name in sorted({*earlier, *settings}):
         if earlier.get(name) != settings.get(name):
-            raise ValueError(
-                f"{path}: of a run with another {name} ({earlier.get(name)!r}, now {settings.get(name)!r});"
-                " choose another --out, or begin anew (--overwrite)"
-            )
+            return f"{name} ({earlier.get(name)!r}, now {settings.get(name)!r})"
+    return ""

@@ -19,7 +19,7 @@ STEM_SUFFIX = ".stem.mp4"
 
 
 class Musdb18(Benchmark):
-    """Four stems of every track. What is not stereo at 44.1 kHz (`paper`) is scored in mono alone.
+    """Four stems of every track. As the reference reads them (`paper`), they are scored in mono at 32 kHz alone.
 
     SDR is that of museval's BSS Eval v4, all stems of a track together: the median over frames of one second. In mono,
     as in the paper, each stem is scored alone.
@@ -46,7 +46,8 @@ class Musdb18(Benchmark):
 
     def read(self, item: Item) -> Sound:
         """Stereo at the rate of the files, or mono at 32 kHz (`paper`)."""
-        (mixture, rate_hz), (source, source_rate_hz) = (_read(self.data, name) for name in (item.mixture, item.source))
+        mixture, rate_hz = _mixture(self.data, item.mixture)
+        source, source_rate_hz = _read(self.data, item.source)
         if (mixture.shape, rate_hz) != (source.shape, source_rate_hz):
             raise ValueError(f"{item.source}: of another length, rate or number of channels than the mixture")
         if self.paper:
@@ -72,7 +73,7 @@ class Musdb18(Benchmark):
         if heard:
             rate_hz = sounds[heard[0]].sample_rate_hz
             sources, mixtures = (np.stack([sounds[i][part] for i in heard]) for part in (1, 0))
-            rows = track_scores(sources, np.stack([estimates[i] for i in heard]), mixtures, rate_hz)
+            rows = track_scores(sources, np.stack([estimates[i] for i in heard]), mixtures, rate_hz, self.paper)
             for i, row in zip(heard, rows, strict=True):
                 found[i] = (
                     row if np.isfinite(list(row.values())).all() else "no second in which it and the others sound"
@@ -81,18 +82,20 @@ class Musdb18(Benchmark):
 
 
 def track_scores(
-    sources: np.ndarray, estimates: np.ndarray, mixtures: np.ndarray, rate_hz: int
+    sources: np.ndarray, estimates: np.ndarray, mixtures: np.ndarray, rate_hz: int, paper: bool = False
 ) -> list[dict[str, float]]:
     """The scores of every stem of a track; see `Musdb18`.
 
     Args:
       sources, estimates, mixtures: (stems, time) or (stems, time, channels).
       rate_hz: of all of them.
+      paper: only the scores in mono at 32 kHz.
     """
     columns: dict[str, np.ndarray] = {}
-    if sources.ndim == 3:
-        columns["sdr"] = frame_median(sources, estimates, rate_hz)
-        columns["sdri"] = columns["sdr"] - frame_median(sources, mixtures, rate_hz)
+    if not paper:
+        full, full_estimates, full_mixtures = (np.atleast_3d(x) for x in (sources, estimates, mixtures))
+        columns["sdr"] = frame_median(full, full_estimates, rate_hz)
+        columns["sdri"] = columns["sdr"] - frame_median(full, full_mixtures, rate_hz)
         flat, flat_estimates, flat_mixtures = (x.reshape(len(x), -1) for x in (sources, estimates, mixtures))
         columns["utterance_sdr"] = metrics.sdr(flat, flat_estimates)
         columns["utterance_sdri"] = metrics.sdr_improvement(flat, flat_estimates, flat_mixtures)
@@ -117,7 +120,12 @@ def to_paper(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     return audio.resample(audio.to_mono(samples), rate_hz, SAMPLE_RATE_HZ)
 
 
-@functools.lru_cache(maxsize=1)  # the items of a track come one after the other
+@functools.lru_cache(maxsize=1)  # of the track at hand, whose items all have the same mixture
+def _mixture(data: Path, name: str) -> tuple[np.ndarray, int]:
+    return _read(data, name)
+
+
+@functools.lru_cache(maxsize=1)
 def _streams(path: Path) -> tuple[dict[str, np.ndarray], int]:
     """The five streams of a .stem.mp4, and their rate; raises ImportError where nothing is installed to read them."""
     try:

@@ -15,10 +15,11 @@ import numpy as np
 from uss_jax import audio, audioset, files
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.evaluation.benchmark import Benchmark, Plan, Sound
-from uss_jax.evaluation.items import Item, numbered
+from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.workers import Workers
 
 FOLDER = re.compile(r"class_id=(\d+)")
+SOURCE = re.compile(r"class_id=(\d+),index=(\d+),source\.wav")
 LENGTH_TOLERANCE_SECONDS = 0.1  # an estimate may be so much shorter or longer than its mixture
 
 
@@ -34,17 +35,26 @@ class Pairs(Benchmark):
     export_key = "class_id"
 
     def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
-        """The first `per_class` pairs of every class in the folder, whatever the split."""
-        items = []
+        """The first `per_class` pairs of every class in the folder, whatever the split; an item keeps its index."""
+        items: list[Item] = []
+        left_out = {}
         found = [(FOLDER.fullmatch(path.name), path) for path in self.data.glob("class_id=*")]
         for class_index, folder in sorted((int(match[1]), path) for match, path in found if match):
             label = audioset.find_class(class_index).name
-            for path in sorted(folder.glob("*,source.wav"))[:per_class]:
-                mixture = path.name.removesuffix("source.wav") + "mixture.wav"
-                items.append(Item(label, 0, f"{folder.name}/{path.name}", mixture=f"{folder.name}/{mixture}"))
+            of_class = []
+            for path in folder.glob("*,source.wav"):
+                match = SOURCE.fullmatch(path.name)
+                if match and int(match[1]) == class_index:
+                    name = f"{folder.name}/{path.name}"
+                    of_class.append(
+                        Item(label, int(match[2]), name, mixture=name.removesuffix("source.wav") + "mixture.wav")
+                    )
+                else:
+                    left_out[f"{folder.name}/{path.name}"] = f"not named {folder.name},index=N,source.wav"
+            items += sorted(of_class, key=lambda item: item.index)[:per_class]
         if not items:
             raise ValueError(f"{self.data}: no class_id=N/class_id=N,index=…,source.wav here")
-        return Plan(numbered(items), {})
+        return Plan(items, left_out)
 
     def read(self, item: Item) -> Sound:
         """Both files, mono at 32 kHz."""
@@ -75,13 +85,20 @@ class Pairs(Benchmark):
         return self.data.glob("class_id=*/*,source.wav")
 
 
-def check_names(benchmark: Benchmark, items: Sequence[Item]) -> None:
-    """Raises ValueError where two items would be written to one file."""
+def check_names(benchmark: Benchmark, items: Sequence[Item], folder: Path | None = None) -> None:
+    """Checks that items can be told apart by the names of their files, and that the folder holds no others.
+
+    Raises:
+      ValueError: two items would have one name, or the folder holds pairs of another list.
+    """
     names: dict[str, Item] = {}
     for item in items:
         other = names.setdefault(benchmark.export_name(item), item)
         if other is not item:
             raise ValueError(f"{item.label!r} and {other.label!r} would be exported under one name")
+    for path in folder.glob("*/*,source.wav") if folder is not None else ():
+        if f"{path.parent.name}/{path.name.removesuffix(',source.wav')}" not in names:
+            raise ValueError(f"{folder}: holds {path.name} of another list; export to another folder")
 
 
 def export(benchmark: Benchmark, item: Item, folder: Path) -> bool:

@@ -42,7 +42,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     left_out, silent = result["left_out"], sum(result["silent_estimates"].values())
     lines += ["", f"Silent estimates: {silent}. Left out: {left_out['items']} items; {left_out['count']} names."]
     shown = list(left_out["names"].items())[:MOST_LEFT_OUT]
-    lines += ["", *(f"- {_plain(name)}: {_plain(why)}" for name, why in shown)] if shown else []
+    lines += ["", *(f"- {plain(name)}: {plain(why)}" for name, why in shown)] if shown else []
     return "\n".join(lines) + "\n"
 
 
@@ -51,10 +51,10 @@ def _head(first: str, columns: list[str]) -> list[str]:
 
 
 def _row(first: str, cells: list[str]) -> str:
-    return "| " + " | ".join([_plain(first), *cells]) + " |"
+    return "| " + " | ".join([plain(first), *cells]) + " |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Names come from the data: none may break a table."""
     return " ".join(text.replace("|", "/").split())
 
@@ -91,7 +91,7 @@ def plot(result: Mapping[str, Any], headline: str, path: Path) -> None:
         axes.hlines(places, *ends, color="0.3")
         axes.plot(limits, places, "k|", label=SIGNAL_NAMES["ideal_ratio_mask"])
         axes.axvline(result["mean"][metric], linestyle=":", color="0.3")
-        axes.set_yticks(places, [_plain(label)[:LONGEST_NAME] for label in labels], fontsize=8, parse_math=False)
+        axes.set_yticks(places, [plain(label)[:LONGEST_NAME] for label in labels], fontsize=8, parse_math=False)
         axes.invert_yaxis()
         axes.set_xlabel(f"{metric} (dotted: mean)")
     else:

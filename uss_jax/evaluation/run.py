@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,8 @@ from uss_jax.evaluation.benchmark import Benchmark, Sound, reason
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.journal import Journal
 from uss_jax.evaluation.workers import Workers
+
+NOT_FINITE = "the estimate is not finite"
 
 
 class System(Protocol):
@@ -54,6 +56,7 @@ def run(
     journal: Journal,
     workers: Workers,
     options: Options,
+    ruled_out: Mapping[int, str] | None = None,
 ) -> int:
     """Does what the journal lacks, and writes it there. Equal mixtures are separated once.
 
@@ -64,10 +67,12 @@ def run(
       journal: of this run.
       workers: with the benchmark as their context.
       options: see there.
+      ruled_out: places of items that the system cannot be asked for, and why.
 
     Returns:
       How many items were done.
     """
+    ruled_out = ruled_out or {}
     copies = copies_of(items)
     todo = [
         unit
@@ -83,17 +88,20 @@ def run(
             journal.write(rows)
             display.advance(task, len(rows))
 
-        arguments = (([items[place] for place in unit], options.estimates_from) for unit in todo)
-        for unit, loaded in zip(todo, workers.stream(load, arguments), strict=True):
-            read = {place: x for place, x in zip(unit, loaded, strict=True) if isinstance(x, Loaded)}
-            failed = {place: x for place, x in zip(unit, loaded, strict=True) if isinstance(x, str)}
+        asked = [[place for place in unit if place not in ruled_out] for unit in todo]
+        arguments = (([items[place] for place in unit], options.estimates_from) for unit in asked)
+        ahead = 1 if benchmark.whole else None  # a song takes half a gigabyte
+        for unit, places, loaded in zip(todo, asked, workers.stream(load, arguments, ahead), strict=True):
+            read = {place: x for place, x in zip(places, loaded, strict=True) if isinstance(x, Loaded)}
+            failed = {place: x for place, x in zip(places, loaded, strict=True) if isinstance(x, str)}
+            failed |= {place: ruled_out[place] for place in unit if place in ruled_out}
             estimates: list[Any] = [x.estimate for x in read.values()]
             if system is not None and read:
                 estimates = system.separate([items[place] for place in read], [x.sound for x in read.values()])
             several = {place: [items[copy] for copy in copies[place]] for place in read}
             sounds = [x.sound for x in read.values()]
             scoring.append(workers.submit(finish, several, sounds, estimates, failed, options))
-            if len(scoring) > 2 * workers.count:
+            if len(scoring) > workers.count:
                 write_first()
         while scoring:
             write_first()
@@ -131,7 +139,7 @@ def load(benchmark: Benchmark, items: Sequence[Item], estimates_from: Path | Non
             estimate = pairs.read_estimate(benchmark, item, sound, estimates_from) if estimates_from else None
             loaded.append(Loaded(sound, estimate))
         except ValueError as error:
-            loaded.append(reason(error, estimates_from or benchmark.data))
+            loaded.append(reason(error, benchmark.data, *([estimates_from] if estimates_from else [])))
     return loaded
 
 
@@ -156,24 +164,23 @@ def finish(
       The journal's rows: for each place `left_out`, or the scores of `estimate`, of the `mixture` as it is, and of
       the ideal ratio mask where wanted.
     """
+    finite = [row for row, estimate in enumerate(estimates) if np.isfinite(estimate).all()]
+    failed = failed | {place: NOT_FINITE for row, place in enumerate(copies) if row not in finite}
     rows: list[dict[str, Any]] = [{"item": place, "left_out": why} for place, why in failed.items()]
+    sounds = [sounds[row] for row in finite]
+    estimates = [estimates[row] for row in finite]
     signals = {"estimate": estimates, "mixture": [sound.mixture for sound in sounds]}
     if options.oracle_masks:
         signals["ideal_ratio_mask"] = [bounds.ideal_ratio_mask(sound.mixture, sound.source) for sound in sounds]
     scores = {name: benchmark.score(sounds, several) for name, several in signals.items()}
-    for row, (place, items) in enumerate(copies.items()):
+    kept = [place for place in copies if place not in failed]
+    for place, sound, estimate, *found in zip(kept, sounds, estimates, *scores.values(), strict=True):
         if options.estimates_to is not None:
-            for item in items:
-                rate_hz = sounds[row].sample_rate_hz
-                pairs.export_estimate(benchmark, item, estimates[row], rate_hz, options.estimates_to)
-        found = {name: several[row] for name, several in scores.items()}
-        own = found["estimate"]
-        if isinstance(own, str):
-            content: dict[str, Any] = {"left_out": own}
-        elif not np.isfinite(list(own.values())).all():
-            content = {"left_out": "the estimate is not finite"}
-        else:
-            content = {name: score for name, score in found.items() if not isinstance(score, str)}
-        silent = {} if np.any(estimates[row]) else {"silent_estimate": True}
-        rows.append({"item": place} | content | silent)
+            for item in copies[place]:
+                pairs.export_estimate(benchmark, item, estimate, sound.sample_rate_hz, options.estimates_to)
+        of_signal = dict(zip(scores, found, strict=True))
+        content: dict[str, Any] = {name: score for name, score in of_signal.items() if not isinstance(score, str)}
+        if isinstance(of_signal["estimate"], str):
+            content = {"left_out": of_signal["estimate"]}
+        rows.append({"item": place} | content | ({} if estimate.any() else {"silent_estimate": True}))
     return rows

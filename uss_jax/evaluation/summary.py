@@ -130,13 +130,13 @@ def summarise(
     Raises:
       ValueError: no item has scores.
     """
-    scores = by_label(items, rows, "estimate")
-    if not scores:
-        why = next((row["left_out"] for row in rows.values() if "left_out" in row), "there are none")
-        raise ValueError(f"none of {len(items)} items could be scored; the first: {why}")
-    per_class = medians(scores)
     first: dict[Item, int] = {}
     firsts = [first.setdefault(item.content, place) for place, item in enumerate(items)]
+    scores = by_label(items, rows, "estimate")
+    if not scores:
+        why = next((rows[place]["left_out"] for place in firsts), "there are none")
+        raise ValueError(f"none of {len(items)} items could be scored; the first: {why}")
+    per_class = medians(scores)
     result = dict(heading) | {
         "n": sum(row["n"] for row in per_class.values()),
         "mean": mean(per_class),

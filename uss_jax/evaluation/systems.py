@@ -60,7 +60,9 @@ class ModelSystem:
         if self._protocol == "average":
             return Target(item.label, condition=self._averages[item.label])
         source = audio.resample(audio.to_mono(sound.source), sound.sample_rate_hz, SAMPLE_RATE_HZ)
-        return Target(item.label, condition=queries.example_condition(self._model.inference, [source]))
+        loud = audio.remove_silence(source, SAMPLE_RATE_HZ)
+        pieces = audio.segments(loud if loud.size else source, self._model.networks.segment_samples)
+        return Target(item.label, condition=self._model.inference.conditions(pieces).mean(axis=0))
 
     def _segments(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
         inference = self._model.inference
@@ -161,7 +163,9 @@ def _mean(
                 left_out[item.source] = "silent"
         counts = [1] * len(found)
     elif kept:
-        found = list(model.inference.conditions(np.stack([source for _, _, source in kept])))
+        longest = max(len(source) for _, _, source in kept)
+        pieces = np.stack([audio.fit_length(source, longest) for _, _, source in kept])
+        found = list(model.inference.conditions(pieces))
     return np.average(found, axis=0, weights=counts) if found else np.zeros(0, np.float32), left_out
 
 

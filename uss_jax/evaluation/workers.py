@@ -13,6 +13,8 @@ import threadpoolctl
 
 Result = TypeVar("Result")
 
+ENDED = "a worker process was ended from outside, perhaps for want of memory"
+
 _context: Any = None  # in a worker process: what every function is called with first
 
 
@@ -57,22 +59,28 @@ class Workers:
         if self._pool is None:
             result = function(self.context, *arguments)
             return lambda: result
-        future = self._pool.submit(_call, function, *arguments)
+        try:
+            future = self._pool.submit(_call, function, *arguments)
+        except BrokenProcessPool as error:
+            raise ValueError(ENDED) from error
 
         def wait() -> Result:
             try:
                 return future.result()
             except BrokenProcessPool as error:
-                raise ValueError("a worker process was ended from outside, perhaps for want of memory") from error
+                raise ValueError(ENDED) from error
 
         return wait
 
-    def stream(self, function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """The results of many calls in their order; a few calls run ahead of what was taken."""
+    def stream(
+        self, function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], ahead: int | None = None
+    ) -> Iterator[Result]:
+        """The results of many calls in their order; `ahead` of them, two a process, run before they are taken."""
+        ahead = 2 * self.count if ahead is None else ahead
         waiting: collections.deque[Callable[[], Result]] = collections.deque()
         for several in arguments:
             waiting.append(self.submit(function, *several))
-            if len(waiting) > 2 * self.count:
+            if len(waiting) > ahead:
                 yield waiting.popleft()()
         while waiting:
             yield waiting.popleft()()
