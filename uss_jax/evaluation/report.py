@@ -62,7 +62,8 @@ def plain(text: str) -> str:
 def _value(value: float | None, interval: list[float] | None = None) -> str:
     if value is None:
         return "–"
-    return f"{value:.2f}" + (f" ({interval[0]:.2f} … {interval[1]:.2f})" if interval else "")
+    shown, *ends = (f"{round(number, 2) + 0.0:.2f}" for number in (value, *(interval or ())))  # no −0.00
+    return f"{shown} ({ends[0]} … {ends[1]})" if ends else shown
 
 
 def plot(result: Mapping[str, Any], headline: str, path: Path) -> None:
