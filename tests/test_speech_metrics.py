@@ -198,7 +198,7 @@ def test_benchmark_is_at_16_khz():
 @pytest.mark.parametrize("package", ["pesq", "pystoi"])
 def test_missing_packages_are_named_with_their_extra(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=r"pip install 'uss-jax\[eval\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'uss-jax\[eval\]'"):
         speech_metrics.speech_scores(voice(), voice(), 16_000)
 
 

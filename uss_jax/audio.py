@@ -1,5 +1,6 @@
 """Audio files to arrays and back. Arrays are float32, (time,) for one channel and (time, channels) for more."""
 
+import os
 from pathlib import Path
 
 import librosa
@@ -27,10 +28,9 @@ def read(path: str | Path, start_s: float = 0.0, seconds: float | None = None) -
       ValueError: the file is missing, not audio, empty, or holds values that are not finite; the message names it.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder, where an audio file was expected")
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+    if not files.is_file(path):
+        folder = os.path.isdir(path)  # unlike Path.is_dir, it takes any name
+        raise ValueError(f"{path}: " + ("a folder, where an audio file was expected" if folder else "no such file"))
     try:
         # Opened here, for soundfile refuses names that are no UTF-8.
         with path.open("rb") as file, soundfile.SoundFile(file) as sound:

@@ -65,6 +65,14 @@ def make_folder(path: Path) -> None:
         raise ValueError(f"{path}: cannot be made a folder ({error.strerror})") from error
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; names that no file can have are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def inside(folder: Path, name: str) -> Path:
     """The path of a file that a table names.
 
@@ -73,7 +81,7 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r}: names a file outside of its folder {folder}")
+        raise ValueError(f"{name!r}: names a file outside of its folder")
     return path
 
 

@@ -1,6 +1,7 @@
 """The benchmark on MUSDB18: whole songs, from the WAV files of MUSDB18-HQ or the stems of MUSDB18."""
 
 import functools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -31,8 +32,8 @@ class Musdb18(Benchmark):
     def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
         """See `Benchmark.plan`; all tracks are taken."""
         folder = self.data / split
-        tracks = sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
-        tracks += sorted(path.name.removesuffix(STEM_SUFFIX) for path in folder.glob(f"*{STEM_SUFFIX}"))
+        found = {path.name for path in folder.glob("[!.]*") if path.is_dir()}
+        tracks = sorted(found | {path.name.removesuffix(STEM_SUFFIX) for path in folder.glob(f"[!.]*{STEM_SUFFIX}")})
         if not tracks:
             raise ValueError(f"{folder}: no tracks of MUSDB18 here (folders of WAV files, or {STEM_SUFFIX} files)")
         return Plan(
@@ -147,7 +148,7 @@ def _read(data: Path, name: str) -> tuple[np.ndarray, int]:
     """A part of a track, such as `test/Artist - Title/vocals`: samples and rate."""
     track, _, part = name.rpartition("/")
     stems = files.inside(data, track + STEM_SUFFIX)
-    if not stems.is_file():
+    if os.path.isdir(files.inside(data, track)) or not files.is_file(stems):
         return audio.read(files.inside(data, f"{name}.wav"))
     streams, rate_hz = _streams(stems)
     if part not in streams:

@@ -102,9 +102,9 @@ def list_stems(data: Path, split: str) -> tuple[list[Stem], dict[str, str]]:
             continue
         for key, description in listed:
             stem = Stem(f"{name}/stems/{key}.flac", f"{name}/mix.flac", *description)
-            if not (track / "stems" / f"{key}.flac").is_file():
+            if not files.is_file(track / "stems" / f"{key}.flac"):
                 left_out[stem.source] = "no such file"
-            elif not (track / "mix.flac").is_file():
+            elif not files.is_file(track / "mix.flac"):
                 left_out[stem.mixture] = "no such file"
             else:
                 stems.append(stem)
@@ -115,13 +115,15 @@ def _listed(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     """The stems that a metadata.yaml says were rendered: key, plugin_name and inst_class."""
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not content["stems"]:
+            raise TypeError("it lists no stems")
         for key, stem in content["stems"].items():
             if stem.get("audio_rendered", True):
                 names = (stem["plugin_name"], stem["inst_class"])
                 if "/" in key or not all(isinstance(name, str) and name for name in names):
                     raise TypeError(f"the stem {key!r} is not described by names")
                 yield key, names
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not the metadata of a track ({' '.join(str(error).split())})") from error
 
 

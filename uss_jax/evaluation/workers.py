@@ -2,8 +2,11 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
@@ -21,12 +24,33 @@ _context: Any = None  # in a worker process: what every function is called with 
 def _start(context: Any) -> None:
     global _context
     _context = context
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     threadpoolctl.threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A main process that is killed cannot end its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(function: Callable[..., Result], *arguments: Any) -> Result:
     return function(_context, *arguments)
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C from their first moment: it is the main process's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Workers:
@@ -52,7 +76,7 @@ class Workers:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Callable[[], Result]:
         """Starts one call. What is returned waits for its result."""
@@ -60,7 +84,8 @@ class Workers:
             result = function(self.context, *arguments)
             return lambda: result
         try:
-            future = self._pool.submit(_call, function, *arguments)
+            with _deaf_children():
+                future = self._pool.submit(_call, function, *arguments)
         except BrokenProcessPool as error:
             raise ValueError(ENDED) from error
 
