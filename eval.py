@@ -5,7 +5,6 @@ Or compares two results: python eval.py --compare A.json B.json.
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 BENCHMARKS = ("audioset", "fsdkaggle2018", "fsd50k", "slakh2100", "musdb18", "voicebank", "folder", "scenes", "tagging")
@@ -48,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="of the choice of items; default the reference's, 0 for `folder`")
     parser.add_argument("--mixtures", type=Path, metavar="LIST.csv", help="the items of another run")
     parser.add_argument("--anchors", type=Path, metavar="DIR", help="made by `uss-jax anchors`; default: by the model")
+    parser.add_argument("--query-anchors", type=Path, metavar="DIR", help="as --anchors, of --query-data")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write mixtures and sources as WAV files")
     parser.add_argument("--export-estimates", type=Path, metavar="DIR", help="write estimates as WAV files")
     parser.add_argument("--oracle-masks", action="store_true", help="score the ideal ratio mask, too")
@@ -80,8 +80,12 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--workers: expected 0 or more")
     if args.seed is not None and not 0 <= args.seed < 2**32:
         parser.error("--seed: expected a number from 0 to 2³² − 1")
-    if args.benchmark in ("scenes", "tagging") and not args.model:
-        parser.error(f"--benchmark={args.benchmark} needs --model")
+    if args.benchmark in ("scenes", "tagging"):
+        given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+        if "model" not in given:
+            parser.error(f"--benchmark={args.benchmark} needs --model")
+        if unused := sorted(given - {"benchmark", "data", "out", "model"}):
+            parser.error(f"--{unused[0].replace('_', '-')} has no meaning for --benchmark={args.benchmark}")
 
 
 def _evaluate_tagger(args: argparse.Namespace) -> None:
@@ -96,34 +100,33 @@ def _evaluate_tagger(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from uss_jax.evaluation.evaluate import Request, evaluate
+    from uss_jax.evaluation.evaluate import Request, evaluate, export_items
     from uss_jax.evaluation.run import Options
 
-    began = time.monotonic()
-    result, count = evaluate(
-        Request(
-            benchmark=args.benchmark,
-            data=args.data,
-            out=args.out,
-            model=args.model,
-            query=args.query,
-            per_class=args.per_class,
-            limit=args.limit,
-            seed=args.seed,
-            mixtures=args.mixtures,
-            anchors=args.anchors,
-            query_data=args.query_data,
-            paper=args.paper,
-            export=args.export,
-            workers=args.workers,
-            overwrite=args.overwrite,
-            options=Options(args.batch_size, args.oracle_masks, args.export_estimates, args.estimates),
-        )
+    request = Request(
+        benchmark=args.benchmark,
+        data=args.data,
+        out=args.out,
+        model=args.model,
+        query=args.query,
+        per_class=args.per_class,
+        limit=args.limit,
+        seed=args.seed,
+        mixtures=args.mixtures,
+        anchors=args.anchors,
+        query_data=args.query_data,
+        query_anchors=args.query_anchors,
+        paper=args.paper,
+        export=args.export,
+        workers=args.workers,
+        overwrite=args.overwrite,
+        options=Options(args.batch_size, args.oracle_masks, args.export_estimates, args.estimates),
     )
-    if not result:
-        sys.stdout.write(f"{count} items exported to {args.export}\n")
+    if args.out is None:
+        sys.stdout.write(f"{export_items(request)} items exported to {args.export}\n")
         return
-    rate = f"{count} done now, {count / (time.monotonic() - began):.1f} items/s"
+    result, done = evaluate(request)
+    rate = f"{done.items} done now, {done.items / max(done.seconds, 1e-9):.1f} items/s" if done.items else "done before"
     sys.stdout.write(f"{_line(result).rstrip()}; {rate}; left out: {result['left_out']['items']}\n")
 
 

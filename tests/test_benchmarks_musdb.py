@@ -9,8 +9,10 @@ import soundfile
 from test_metrics import imported
 
 from uss_jax.evaluation import pairs
+from uss_jax.evaluation.benchmark import Sound
 from uss_jax.evaluation.evaluate import Request, evaluate
-from uss_jax.evaluation.musdb18 import Musdb18, track_scores
+from uss_jax.evaluation.items import read_list, to_csv
+from uss_jax.evaluation.musdb18 import Musdb18, seconds_heard, stem_scores
 from uss_jax.evaluation.run import Options
 from uss_jax.evaluation.workers import Workers
 
@@ -102,7 +104,12 @@ def test_tracks_are_scored_as_museval_scores_them(stems):
         of_frames = museval.evaluate(references, signals, win=frame, hop=frame)[0]
         return np.median(of_frames[:, ~np.isnan(of_frames).any(axis=0)], axis=1)
 
-    rows = track_scores(sources, estimates, mixtures, rate_hz)
+    heard = seconds_heard(sources, rate_hz)
+    assert heard.tolist() == [True, False, True]
+    rows = [
+        stem_scores(Sound(mixture, source, rate_hz, heard), estimate)
+        for mixture, source, estimate in zip(mixtures, sources, estimates, strict=True)
+    ]
     together, before = (medians(sources, signals, rate_hz) for signals in (estimates, mixtures))
     for i, row in enumerate(rows):
         assert row["sdr"] == pytest.approx(together[i], abs=1e-6)
@@ -120,6 +127,29 @@ def test_tracks_are_scored_as_museval_scores_them(stems):
         assert row["utterance_sdr"] == pytest.approx(10 * np.log10(energies[0] / energies[1]), abs=1e-4)
         assert row["utterance_sdri"] == pytest.approx(10 * np.log10(energies[2] / energies[1]), abs=1e-4)
         assert abs(row["sdr"] - row["utterance_sdr"]) > 1e-3
+
+
+def test_the_score_of_a_stem_does_not_depend_on_which_others_are_scored(tmp_path):
+    """The seconds that count are those in which all stems of the track sound, also where only one is evaluated."""
+    song = write_song(tmp_path / "data", "A", seconds=3)
+    samples, rate_hz = soundfile.read(song / "bass.wav")
+    soundfile.write(song / "bass.wav", np.where(np.arange(len(samples)) < rate_hz, 0, samples.T).T, rate_hz)
+    four = scored(tmp_path / "data", tmp_path)
+    listed = read_list(tmp_path / "R.mixtures.csv")
+    vocals = [item for item in listed if item.label == "vocals"]
+    (tmp_path / "vocals.csv").write_text(to_csv(vocals))
+    options = Options(estimates_from=tmp_path / "estimates")
+    one, _ = evaluate(
+        Request(
+            "musdb18",
+            tmp_path / "data",
+            tmp_path / "one.json",
+            mixtures=tmp_path / "vocals.csv",
+            workers=0,
+            options=options,
+        )
+    )
+    assert one["per_class"] == {"vocals": four["per_class"]["vocals"]}
 
 
 # Tracks that are not whole

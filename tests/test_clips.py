@@ -12,7 +12,8 @@ from uss_jax.anchors import Anchors
 from uss_jax.dataset import Clips
 from uss_jax.evaluation import clips as benchmarks
 from uss_jax.evaluation import systems
-from uss_jax.evaluation.clips import AnchorMixtures, Category, Folder
+from uss_jax.evaluation.audioset import AnchorMixtures
+from uss_jax.evaluation.clips import Category, Folder
 from uss_jax.evaluation.workers import Workers
 
 DOG, BARK, RAIN, SPEECH, HELICOPTER = 74, 75, 289, 0, 339
@@ -77,7 +78,7 @@ def numbers(clips, names):
 
 
 def test_classes_that_always_stand_together_are_one_category(train, validation):
-    found = benchmarks.categories(train, validation)
+    found = benchmarks.categories(train, validation)[0]
     assert {category.name: category.labels for category in found} == {
         "Speech": (SPEECH,),
         "Dog / Bark": (DOG, BARK),
@@ -88,13 +89,13 @@ def test_classes_that_always_stand_together_are_one_category(train, validation):
 
 def test_classes_that_part_in_either_split_are_two_categories():
     together, apart = Labelled((DOG, BARK), (DOG, BARK)), Labelled((DOG, BARK), (DOG,))
-    assert [c.name for c in benchmarks.categories(together, together)] == ["Dog / Bark"]
-    assert [c.name for c in benchmarks.categories(together, apart)] == ["Dog", "Bark"]
-    assert [c.name for c in benchmarks.categories(apart, together)] == ["Dog", "Bark"]
+    assert [c.name for c in benchmarks.categories(together, together)[0]] == ["Dog / Bark"]
+    assert [c.name for c in benchmarks.categories(together, apart)[0]] == ["Dog", "Bark"]
+    assert [c.name for c in benchmarks.categories(apart, together)[0]] == ["Dog", "Bark"]
 
 
 def test_a_class_without_clips_in_either_split_is_not_evaluated():
-    found = benchmarks.categories(Labelled((DOG,), (RAIN,)), Labelled((DOG,), (SPEECH,)))
+    found = benchmarks.categories(Labelled((DOG,), (RAIN,)), Labelled((DOG,), (SPEECH,)))[0]
     assert found == [Category("Dog", (DOG,))]
 
 
@@ -109,18 +110,18 @@ def test_the_clips_of_a_category_are_all_that_have_its_labels():
 
 
 def test_pairs_are_a_function_of_dataset_number_and_seed(train, validation):
-    found = benchmarks.categories(train, validation)
-    chosen = benchmarks.choose_pairs(found, train, per_class=6, seed=0)
-    assert benchmarks.choose_pairs(found, train, per_class=6, seed=0) == chosen
-    assert benchmarks.choose_pairs(found, train, per_class=6, seed=1) != chosen
+    found = benchmarks.categories(train, validation)[0]
+    chosen = benchmarks.choose_pairs(found, train, per_class=6, seed=0)[0]
+    assert benchmarks.choose_pairs(found, train, per_class=6, seed=0)[0] == chosen
+    assert benchmarks.choose_pairs(found, train, per_class=6, seed=1)[0] != chosen
     for category in found:  # those of a class do not depend on the other classes
-        alone = benchmarks.choose_pairs([category], train, per_class=6, seed=0)
+        alone = benchmarks.choose_pairs([category], train, per_class=6, seed=0)[0]
         assert alone == [pair for pair in chosen if pair[0] == category]
 
 
 def test_the_pairs_of_earlier_results_are_chosen_again():
     clips = Labelled((DOG,), (DOG,), (DOG,), (RAIN,), (RAIN,), (RAIN,))
-    chosen = benchmarks.choose_pairs(benchmarks.categories(clips, clips), clips, per_class=4, seed=0)
+    chosen = benchmarks.choose_pairs(benchmarks.categories(clips, clips)[0], clips, per_class=4, seed=0)[0]
     assert [(category.name, clip, partner) for category, clip, partner in chosen] == [
         ("Dog", 2, 5),
         ("Dog", 1, 3),
@@ -135,8 +136,8 @@ def test_the_pairs_of_earlier_results_are_chosen_again():
 
 @pytest.mark.parametrize("per_class", [1, 2, 6, 7])
 def test_each_class_has_its_number_of_pairs_and_each_clip_an_equal_share(train, validation, per_class):
-    found = benchmarks.categories(train, validation)
-    chosen = benchmarks.choose_pairs(found, train, per_class, seed=0)
+    found = benchmarks.categories(train, validation)[0]
+    chosen = benchmarks.choose_pairs(found, train, per_class, seed=0)[0]
     assert Counter(category for category, _, _ in chosen) == dict.fromkeys(found, per_class)
     for category in found:
         members = benchmarks.clips_with(train, category).tolist()
@@ -146,7 +147,7 @@ def test_each_class_has_its_number_of_pairs_and_each_clip_an_equal_share(train, 
 
 
 def test_partners_share_no_label_and_vary(train, validation):
-    chosen = benchmarks.choose_pairs(benchmarks.categories(train, validation), train, per_class=30, seed=0)
+    chosen = benchmarks.choose_pairs(benchmarks.categories(train, validation)[0], train, per_class=30, seed=0)[0]
     for _, clip, partner in chosen:
         assert audioset.disjoint(train.labels(clip), train.labels(partner))
     assert {partner for _, _, partner in chosen} == set(range(len(train)))
@@ -155,7 +156,7 @@ def test_partners_share_no_label_and_vary(train, validation):
 def test_where_all_clips_share_a_label_there_is_nothing_to_mix():
     dogs = Labelled((DOG,), (DOG, BARK))
     with pytest.raises(ValueError, match="labelled: no two validation clips without a common label"):
-        benchmarks.choose_pairs([Category("Dog", (DOG,))], dogs, per_class=2, seed=0)
+        benchmarks.choose_pairs([Category("Dog", (DOG,))], dogs, per_class=2, seed=0)[0]
 
 
 # The sounds of clips
@@ -203,7 +204,7 @@ def test_a_clip_that_is_not_there_is_named(tones, name, says):
 def test_items_of_a_folder_are_the_loudest_parts_of_the_chosen_clips(tones, train, validation):
     items, left_out = plan_of(Folder(tones.dataset), per_class=3)
     assert not left_out
-    chosen = benchmarks.choose_pairs(benchmarks.categories(train, validation), validation, 3, 0)
+    chosen = benchmarks.choose_pairs(benchmarks.categories(train, validation)[0], validation, 3, 0)[0]
     assert [item.label for item in items] == [category.name for category, _, _ in chosen]
     assert numbers(validation, [item.source for item in items]) == [clip for _, clip, _ in chosen]
     assert numbers(validation, [item.partner for item in items]) == [partner for _, _, partner in chosen]

@@ -16,12 +16,11 @@ from uss_jax.evaluation import items as item_lists
 from uss_jax.evaluation import journal as journals
 from uss_jax.evaluation import pairs, registry
 from uss_jax.evaluation import run as runs
+from uss_jax.evaluation.audioset import AnchorMixtures, Pairs, is_pairs
 from uss_jax.evaluation.benchmark import Benchmark, Plan, Sound
-from uss_jax.evaluation.clips import AnchorMixtures
 from uss_jax.evaluation.evaluate import Request, evaluate
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.journal import Journal
-from uss_jax.evaluation.pairs import Pairs
 from uss_jax.evaluation.run import Options
 from uss_jax.evaluation.workers import Workers
 
@@ -112,8 +111,8 @@ def test_the_expressions_of_the_reference_find_every_file_and_nothing_else_lies_
 
 def test_exported_items_are_read_back_in_order_and_to_the_bit(mixtures, exported):
     benchmark, items = mixtures
-    assert pairs.is_pairs(exported)
-    assert not pairs.is_pairs(exported / "class_id=74")
+    assert is_pairs(exported)
+    assert not is_pairs(exported / "class_id=74")
     back = Pairs(exported)
     found = {(item.label, item.index): item for item in back.plan("test", 100, 0, NO_WORKERS).items}
     assert set(found) == {(item.label, item.index) for item in items}

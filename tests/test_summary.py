@@ -8,6 +8,7 @@ import pytest
 
 from uss_jax.evaluation import summary
 from uss_jax.evaluation.items import Item, numbered
+from uss_jax.evaluation.summary import Scores
 
 HEADING = {"benchmark": "made", "model": "some", "query": "oracle"}
 DOG = [(1.0, 10.0), (2.0, 30.0), (9.0, 20.0), (4.0, 0.0)]
@@ -137,12 +138,14 @@ def test_where_all_is_left_out_the_first_reason_is_given():
 # The bootstrap
 
 
-def plainly(values, recordings, random):
-    """Medians of samples drawn anew: as many recordings as there are, each with all its items."""
-    count = recordings.max() + 1
-    of_recording = [values[recordings == recording] for recording in range(count)]
-    drawn = random.integers(count, size=(summary.DRAWS, count))
-    return np.array([np.median(np.concatenate([of_recording[recording] for recording in row])) for row in drawn])
+def plainly(values, counts):
+    """Medians of samples in which each item stands as often as it is drawn."""
+    return np.array([np.median(np.repeat(values, row)) if row.any() else np.median(values) for row in counts])
+
+
+def draw(recordings):
+    """How often each item is in each sample of recordings: (draws, items)."""
+    return summary.draw_recordings({"": Scores({}, recordings)})[:, recordings]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +160,29 @@ def test_medians_of_drawn_samples_are_those_of_samples_built_item_by_item(item_c
         [np.arange(recording_count), random.integers(recording_count, size=item_count - recording_count)]
     )
     random.shuffle(recordings)
-    found = summary.bootstrap_medians(values, recordings, np.random.default_rng(7))
-    np.testing.assert_array_equal(found, plainly(values, recordings, np.random.default_rng(7)))
+    counts = draw(recordings)
+    np.testing.assert_array_equal(summary.bootstrap_medians(values, counts), plainly(values, counts))
+
+
+def test_samples_hold_as_many_recordings_as_there_are_drawn_with_replacement():
+    drawn = summary.draw_recordings({"Dog": Scores({}, np.arange(30)), "Rain": Scores({}, np.arange(20, 50))})
+    assert drawn.shape == (summary.DRAWS, 50)
+    assert (drawn.sum(axis=1) == 50).all()
+    assert drawn.mean() == 1.0
+    assert drawn.var() == pytest.approx(49 / 50, abs=0.03)  # of a binomial
+
+
+def test_recordings_that_stand_in_several_classes_are_drawn_for_all_of_them_at_once():
+    """Stems of the same tracks: a mean of four classes that vary together is no surer than one of them."""
+    random = np.random.default_rng(0)
+    of_track = random.normal(0, 3, (40, 1)).repeat(2, axis=1)
+    labels = "ABCD"
+    items, rows = scored(**{label: (of_track + random.normal(0, 0.1, (40, 2))).tolist() for label in labels})
+    shared = [dataclasses.replace(item, mixture=f"{item.index}/mixture") for item in items]
+    together, apart = (result_of(several, rows)["intervals"] for several in (shared, items))
+    widths = [np.ptp(together["per_class"][label]["sdr"]) for label in labels]
+    assert np.ptp(together["mean"]["sdr"]) == pytest.approx(np.mean(widths), rel=0.1)
+    assert np.ptp(apart["mean"]["sdr"]) == pytest.approx(np.mean(widths) / 2, rel=0.2)
 
 
 def test_every_item_twice_changes_no_interval():
@@ -199,7 +223,7 @@ def test_a_class_of_one_recording_has_no_interval_and_is_taken_as_it_is_in_the_m
 def test_intervals_are_the_percentiles_of_the_drawn_medians():
     items, rows = scored(Dog=DOG)
     values, recordings = np.array([sdr for sdr, _ in DOG]), np.arange(4)
-    expected = np.percentile(plainly(values, recordings, np.random.default_rng(0)), [2.5, 97.5])
+    expected = np.percentile(plainly(values, draw(recordings)), [2.5, 97.5])
     intervals = result_of(items, rows)["intervals"]
     assert intervals["per_class"]["Dog"]["sdr"] == expected.tolist()
     assert intervals["mean"]["sdr"] == pytest.approx(expected.tolist())
@@ -232,10 +256,10 @@ def test_metrics_are_drawn_together():
 
 def test_intervals_of_95_percent_cover_the_truth_about_as_often():
     random = np.random.default_rng(0)
+    counts = draw(np.arange(60))
     covered = 0
     for _ in range(200):
-        values = random.normal(3.0, 2.0, 60)
-        low, high = summary.interval(summary.bootstrap_medians(values, np.arange(60), random))
+        low, high = summary.interval(summary.bootstrap_medians(random.normal(3.0, 2.0, 60), counts))
         covered += low <= 3.0 <= high
     assert 180 <= covered <= 198
 
@@ -243,12 +267,12 @@ def test_intervals_of_95_percent_cover_the_truth_about_as_often():
 def test_intervals_of_clustered_items_cover_the_truth_about_as_often():
     """Five items of each of 40 recordings, which differ more from one another than their items do."""
     random = np.random.default_rng(0)
-    recordings = np.arange(40).repeat(5)
-    covered = {"recordings": 0, "items": 0}
+    counts = {"recordings": draw(np.arange(40).repeat(5)), "items": draw(np.arange(200))}
+    covered = dict.fromkeys(counts, 0)
     for _ in range(200):
         values = random.normal(3.0, 2.0, 40).repeat(5) + random.normal(0.0, 0.5, 200)
-        for name, of_item in (("recordings", recordings), ("items", np.arange(200))):
-            low, high = summary.interval(summary.bootstrap_medians(values, of_item, random))
+        for name, of_items in counts.items():
+            low, high = summary.interval(summary.bootstrap_medians(values, of_items))
             covered[name] += low <= 3.0 <= high
     assert 180 <= covered["recordings"] <= 198
     assert covered["items"] < 160  # what is gained by drawing recordings

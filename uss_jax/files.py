@@ -74,13 +74,13 @@ def is_file(path: Path) -> bool:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file that a table names.
+    """The path of a file that a table names. Links in the folder are followed: they are its owner's.
 
     Raises:
       ValueError: it lies outside of the folder.
     """
-    path = folder / name
-    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+    path = Path(os.path.normpath(folder / name))
+    if "\0" in name or not path.is_relative_to(os.path.normpath(folder)):
         raise ValueError(f"{name!r}: names a file outside of its folder")
     return path
 

@@ -36,7 +36,10 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     if reference.shape != estimate.shape:
         raise ValueError(f"reference {reference.shape} and estimate {estimate.shape} differ in shape")
     reference, estimate = reference.astype(np.float64), estimate.astype(np.float64)
-    scale = np.mean(reference * estimate, axis=-1) / np.maximum(np.mean(reference**2, axis=-1), EPS)
+    energy = np.mean(reference**2, axis=-1)
+    own = np.mean(estimate**2, axis=-1)
+    estimate = estimate * np.sqrt(energy / np.where(own > 0, own, 1.0))[..., None]  # so that EPS means the same for all
+    scale = np.mean(reference * estimate, axis=-1) / np.maximum(energy, EPS)
     target = scale[..., None] * reference
     signal = np.mean(target**2, axis=-1)
     noise = np.mean((estimate - target) ** 2, axis=-1)

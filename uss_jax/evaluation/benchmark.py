@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -21,11 +22,19 @@ REFERENCE_SEED = 1234  # with it, a benchmark has the items that the reference's
 
 
 class Sound(NamedTuple):
-    """An item's audio: mixture and source, both (time,) or (time, channels), and their rate."""
+    """An item's audio.
+
+    Attributes:
+      mixture: (time,) or (time, channels).
+      source: the same shape.
+      sample_rate_hz: of both.
+      heard: (seconds,), where all sources of the mixture sound, for scores that leave out the rest; None elsewhere.
+    """
 
     mixture: np.ndarray
     source: np.ndarray
     sample_rate_hz: int
+    heard: np.ndarray | None = None
 
 
 class Plan(NamedTuple):
@@ -115,40 +124,29 @@ class MadeMixtures(Benchmark):
         """Source and partner, added."""
         source = self.piece(item.source, item.start_s)
         partner = self.piece(item.partner, item.partner_start_s)
+        if is_silent(partner):
+            raise ValueError(f"{item.partner}: silent partner")
         return Sound(source + np.float32(item.partner_gain) * partner, source, SAMPLE_RATE_HZ)
 
     def query_source(self, item: Item) -> np.ndarray:
         """See `Benchmark.query_source`."""
         return self.piece(item.source, item.start_s)
 
-    def with_gains(self, items: Sequence[Item], workers: Workers) -> Plan:
-        """Gives each partner its source's energy, and leaves out what is silent or cannot be read."""
+    def with_gains(self, items: Sequence[Item], workers: Workers) -> list[Item]:
+        """Gives each partner its source's energy; 0 where one of them cannot be read, which will show in the run."""
         contents = list(dict.fromkeys(item.content for item in items))
         measured = workers.stream(measure_gain, ((item,) for item in contents))
         gains = dict(zip(contents, progress.track(measured, "measuring levels", len(contents)), strict=True))
-        kept: list[Item] = []
-        left_out: dict[str, str] = {}
-        for item in items:
-            gain = gains[item.content]
-            if isinstance(gain, float):
-                kept.append(dataclasses.replace(item, partner_gain=gain))
-            else:
-                left_out |= gain
-        return Plan(kept, left_out)
+        return [dataclasses.replace(item, partner_gain=gains[item.content]) for item in items]
 
 
-def measure_gain(benchmark: MadeMixtures, item: Item) -> float | dict[str, str]:
-    """The partner's gain, or the name of the sound that cannot be used, and why."""
-    pieces = []
-    for name, start_s in ((item.source, item.start_s), (item.partner, item.partner_start_s)):
-        try:
-            piece = benchmark.piece(name, start_s)
-        except ValueError as error:
-            return {name: reason(error, benchmark.data)}
-        if is_silent(piece):
-            return {name: "silent"}
-        pieces.append(piece)
-    return mixing.energy_ratio(*pieces)
+def measure_gain(benchmark: MadeMixtures, item: Item) -> float:
+    """The factor that gives the partner the energy of the source; 0 where one of them cannot be read."""
+    try:
+        source = benchmark.piece(item.source, item.start_s)
+        return mixing.energy_ratio(source, benchmark.piece(item.partner, item.partner_start_s))
+    except ValueError:
+        return 0.0
 
 
 def is_silent(samples: np.ndarray) -> bool:
@@ -157,10 +155,10 @@ def is_silent(samples: np.ndarray) -> bool:
 
 
 def reason(error: Exception, *folders: Path) -> str:
-    """What went wrong, without the folders in which the data happen to lie, so that results do not depend on them."""
+    """What went wrong, without the folder in which the data happen to lie, so that results do not depend on it."""
     text = str(error)
     for folder in folders:
-        text = text.replace(f"{folder}/", "")
+        text = text.removeprefix(f"{os.path.normpath(folder)}/")
     return text
 
 

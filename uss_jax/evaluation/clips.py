@@ -1,24 +1,20 @@
-"""Mixtures of the clips of a dataset made by `uss-jax prepare`: the benchmarks `folder` and `audioset`."""
+"""Mixtures of the clips of a dataset made by `uss-jax prepare`, and the benchmark `folder` on its held-back clips."""
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from uss_jax import audio, audioset, dataset, progress
-from uss_jax.anchors import Anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.evaluation.benchmark import SEGMENT_SAMPLES, MadeMixtures, Plan
 from uss_jax.evaluation.items import Item, numbered
 from uss_jax.evaluation.workers import Workers
-from uss_jax.sampling import BalancedSampler, choose_sources
 
 LOUDEST_STEP_SECONDS = 0.1  # grid on which the loudest segment of a clip is looked for
-QUERY_CLIPS = 100  # training clips behind an average query, at most (paper)
 PARTNER_TRIES = 1000
 
 
@@ -52,24 +48,20 @@ class Folder(ClipMixtures):
     def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
         """See `Benchmark.plan`."""
         train, validation = Clips(self.data, "train"), Clips(self.data, "validation")
-        found = categories(train, validation)
+        found, untrained = categories(train, validation)
         if split == "train":
             items = [
                 Item(category.name, 0, f"train/{train.clip_ids[clip]}")
                 for category in found
-                for clip in clips_with(train, category)[:QUERY_CLIPS]
+                for clip in clips_with(train, category)[:per_class]
             ]
             return Plan(numbered(self._at_loudest(items, workers)), {})
-        items = [
-            Item(
-                category.name,
-                0,
-                f"validation/{validation.clip_ids[clip]}",
-                partner=f"validation/{validation.clip_ids[partner]}",
-            )
-            for category, clip, partner in choose_pairs(found, validation, per_class, seed)
-        ]
-        return self.with_gains(numbered(self._at_loudest(items, workers)), workers)
+        pairs, alone = choose_pairs(found, validation, per_class, seed)
+        name = [f"validation/{clip_id}" for clip_id in validation.clip_ids]
+        items = [Item(category.name, 0, name[clip], partner=name[partner]) for category, clip, partner in pairs]
+        left_out = dict.fromkeys(untrained, "no training clip")
+        left_out |= {name[clip]: "no clip without a common label" for clip in alone}
+        return Plan(self.with_gains(numbered(self._at_loudest(items, workers)), workers), left_out)
 
     def classes(self, item: Item) -> tuple[int, ...]:
         """Those of the category."""
@@ -87,79 +79,20 @@ class Folder(ClipMixtures):
         ]
 
 
-@dataclasses.dataclass(frozen=True)
-class AnchorMixtures(ClipMixtures):
-    """AudioSet by anchors: every class equally often, with the next anchor of the balanced order as its partner.
-
-    Unlike in the reference, partners never share a class. A dataset that has no split `validation` is evaluated on the
-    clips that it has, and its average queries come from elsewhere.
-
-    Attributes:
-      anchors: of each of the dataset's splits, by name.
-    """
-
-    anchors: dict[str, Anchors] = dataclasses.field(default_factory=dict)
-
-    name = "audioset"
-    export_key = "class_id"
-
-    def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
-        """See `Benchmark.plan`."""
-        stored = "validation" if split == "test" and self.has_training() else "train"
-        if stored not in self.anchors:
-            raise ValueError(
-                f"{self.data}: needs the anchors of its clips (--anchors), or a list of items (--mixtures)"
-            )
-        clips, anchors = Clips(self.data, stored), self.anchors[stored]
-        sampler = BalancedSampler(anchors.label, seed)
-
-        def labels(anchor: int) -> np.ndarray:
-            return clips.labels(int(anchors.clip[anchor]))
-
-        items = []
-        for place in range(per_class * len(np.unique(anchors.label))):  # in each round every class comes up once
-            chosen = choose_sources(sampler, place, 2, labels)
-            if len(chosen) < 2:
-                raise ValueError(f"{clips.folder}: no two clips of {stored!r} without a common label to be mixed")
-            names = [f"{stored}/{clips.clip_ids[anchors.clip[i]]}" for i in chosen]
-            starts_s = [float(anchors.start[i]) / SAMPLE_RATE_HZ for i in chosen]
-            label = audioset.classes()[anchors.label[chosen[0]]].name
-            items.append(Item(label, 0, names[0], starts_s[0], partner=names[1], partner_start_s=starts_s[1]))
-        items = numbered(items)
-        return self.with_gains(items, workers) if split == "test" else Plan(items, {})
-
-    def training_state(self) -> str:
-        """The anchors, as a digest."""
-        arrays = [array for split in sorted(self.anchors) for array in dataclasses.astuple(self.anchors[split])]
-        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-
-    def has_training(self) -> bool:
-        """Whether the dataset has a split for tests, too."""
-        return "validation" in dataset.splits(self.data)
-
-    def classes(self, item: Item) -> tuple[int, ...]:
-        """The class of that name."""
-        return (audioset.find_class(item.label).index,)
-
-    def export_label(self, label: str) -> str:
-        """The class's index."""
-        return str(audioset.find_class(label).index)
-
-
-def categories(train: Clips, validation: Clips) -> list[Category]:
-    """The classes with clips in both splits; classes that always stand together are one category."""
+def categories(train: Clips, validation: Clips) -> tuple[list[Category], list[str]]:
+    """The classes with clips in both splits, those that always stand together as one; and those only in validation."""
     clips_of: dict[int, tuple[frozenset[int], ...]] = {}
     for label in np.unique(validation.label_pairs()[1]):
-        members = tuple(
+        clips_of[int(label)] = tuple(
             frozenset(map(int, pairs[labels == label]))
             for pairs, labels in (s.label_pairs() for s in (train, validation))
         )
-        if all(members):
-            clips_of[int(label)] = members
     groups: dict[tuple[frozenset[int], ...], list[int]] = {}
     for label, members in clips_of.items():
-        groups.setdefault(members, []).append(label)
-    return [Category(" / ".join(audioset.class_names(labels)), tuple(labels)) for labels in groups.values()]
+        if all(members):
+            groups.setdefault(members, []).append(label)
+    found = [Category(" / ".join(audioset.class_names(labels)), tuple(labels)) for labels in groups.values()]
+    return found, audioset.class_names(label for label, members in clips_of.items() if not all(members))
 
 
 def clips_with(clips: Clips, category: Category) -> np.ndarray:
@@ -170,28 +103,34 @@ def clips_with(clips: Clips, category: Category) -> np.ndarray:
 
 def choose_pairs(
     found: list[Category], validation: Clips, per_class: int, seed: int
-) -> list[tuple[Category, int, int]]:
-    """Category, clip and partner of each mixture: a function of the dataset, the number per class and the seed alone.
+) -> tuple[list[tuple[Category, int, int]], list[int]]:
+    """Which clips are mixed: a function of the dataset, the number per class and the seed alone.
 
     Each clip of a class comes up equally often.
+
+    Returns:
+      Category, clip and partner of each mixture; and the clips that have no partner.
 
     Raises:
       ValueError: no two clips can be mixed.
     """
-    pairs = []
+    pairs: list[tuple[Category, int, int]] = []
+    alone: list[int] = []
     for category in found:
         random = np.random.default_rng((seed, category.labels[0]))
         members = clips_with(validation, category)
         rounds = [random.permutation(members) for _ in range(-(-per_class // len(members)))]
-        for clip in np.concatenate(rounds)[:per_class]:
-            for _ in range(PARTNER_TRIES):
-                partner = int(random.integers(len(validation)))
-                if audioset.disjoint(validation.labels(int(clip)), validation.labels(partner)):
-                    pairs.append((category, int(clip), partner))
-                    break
+        for clip in map(int, np.concatenate(rounds)[:per_class]):
+            tries = (int(random.integers(len(validation))) for _ in range(PARTNER_TRIES))
+            labels = validation.labels(clip)
+            partner = next((x for x in tries if audioset.disjoint(labels, validation.labels(x))), None)
+            if partner is None:
+                alone.append(clip)
+            else:
+                pairs.append((category, clip, partner))
     if not pairs:
         raise ValueError(f"{validation.folder}: no two validation clips without a common label to be mixed")
-    return pairs
+    return pairs, alone
 
 
 @functools.lru_cache(maxsize=4)

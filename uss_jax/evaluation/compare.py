@@ -12,6 +12,7 @@ from uss_jax.evaluation import items as item_lists
 from uss_jax.evaluation import journal, summary
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.report import plain
+from uss_jax.evaluation.summary import Scores
 
 ESTIMATES = "estimates"  # the query of a result of another system's estimates
 
@@ -68,23 +69,22 @@ def compare(first: Path, second: Path) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for metric in results[0]["mean"]:
-        if all(metric in scores for of in (one, other) for scores, _ in of.values()):
+        if all(metric in scores.values for of in (one, other) for scores in of.values()):
             lines.append(_line(metric, one, other))
     return "\n".join(lines) + "\n"
 
 
-def _line(metric: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    values = [[scores[metric] for scores, _ in of.values()] for of in (one, other)]
+def _line(metric: str, one: Mapping[str, Scores], other: Mapping[str, Scores]) -> str:
+    values = [[scores.values[metric] for scores in of.values()] for of in (one, other)]
     means = [float(np.mean([np.median(of_label) for of_label in several])) for several in values]
-    draws = []
-    for of in (one, other):
-        random = np.random.default_rng(0)  # the same for both: every draw holds the same items of each
-        draws.append(np.mean([summary.bootstrap_medians(s[metric], r, random) for s, r in of.values()], axis=0))
-    sure = any(recordings.max() for _, recordings in one.values())
-    low, high = summary.interval(draws[1] - draws[0])
     gains = np.concatenate(values[1]) - np.concatenate(values[0])
     better = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
-    difference = f"{means[1] - means[0]:+.2f}" + (f" ({low:+.2f} … {high:+.2f})" if sure else "")
+    difference = f"{means[1] - means[0]:+.2f}"
+    if any(len(np.unique(scores.recordings)) > 1 for scores in one.values()):
+        # Both are drawn alike: every sample holds the same items of each.
+        draws = [summary.draw_medians(of)[metric].mean(axis=0) for of in (one, other)]
+        low, high = summary.interval(draws[1] - draws[0])
+        difference += f" ({low:+.2f} … {high:+.2f})"
     return f"| {metric} | {means[0]:.2f} | {means[1]:.2f} | {difference} | {better:.0%} of items |"
 
 
@@ -107,6 +107,5 @@ def _read_scores(paths: Paths) -> dict[Item, dict[str, Any]]:
     digest, rows = journal.read(paths.journal)
     if digest != item_lists.digest(listed):
         raise ValueError(f"{paths.mixtures}: not the list that {paths.journal} was made with")
-    first: dict[Item, int] = {}
-    found = {item: rows.get(first.setdefault(item.content, place), {}) for place, item in enumerate(listed)}
+    found = {item: rows.get(place, {}) for item, place in zip(listed, item_lists.firsts(listed), strict=True)}
     return {item: row for item, row in found.items() if "estimate" in row}

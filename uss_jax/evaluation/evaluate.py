@@ -3,14 +3,16 @@
 import contextlib
 import dataclasses
 import logging
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from uss_jax import files, progress
+from uss_jax.evaluation import averages, pairs, report, summary, systems
 from uss_jax.evaluation import items as item_lists
-from uss_jax.evaluation import pairs, report, summary, systems
 from uss_jax.evaluation.benchmark import PER_CLASS, Benchmark, signature
 from uss_jax.evaluation.compare import ESTIMATES, Paths
 from uss_jax.evaluation.items import Item
@@ -18,6 +20,8 @@ from uss_jax.evaluation.journal import Journal
 from uss_jax.evaluation.registry import NamedModel, load_model, open_benchmark
 from uss_jax.evaluation.run import Options, run
 from uss_jax.evaluation.workers import Workers
+
+FOLDERS = ("data", "query_data", "anchors", "query_anchors", "export_estimates")  # a result does not depend on where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Request:
     Attributes:
       benchmark: a name of `registry.BENCHMARKS`, or `audioset`.
       data: its folder.
-      out: JSON file of the result; further files have its name; None where pairs are only exported.
-      model: name or directory; None where another system's estimates are scored, or pairs are only exported.
+      out: JSON file of the result; further files have its name; not needed by `export_items`.
+      model: name or directory; None where another system's estimates are scored.
       query: protocol, see `systems`.
       per_class: items of each class, at most; whole recordings are always all taken.
       limit: items in all, at most, from all classes in turn.
@@ -36,6 +40,7 @@ class Request:
       mixtures: list of items to be taken instead.
       anchors: folder of the anchors of an `audioset` dataset; mined with the model unless given.
       query_data: folder with the training sources, where `data` has none.
+      query_anchors: as `anchors`, of `query_data`.
       paper: separate recordings as the reference does: mono, at 32 kHz, in hard two-second blocks.
       export: folder for mixtures and sources.
       workers: processes that read and score.
@@ -54,6 +59,7 @@ class Request:
     mixtures: Path | None = None
     anchors: Path | None = None
     query_data: Path | None = None
+    query_anchors: Path | None = None
     paper: bool = False
     export: Path | None = None
     workers: int = 2
@@ -61,43 +67,69 @@ class Request:
     options: Options = dataclasses.field(default_factory=Options)
 
 
-def evaluate(request: Request) -> tuple[dict[str, Any], int]:
+def export_items(request: Request) -> int:
+    """Writes the mixtures and sources of a benchmark's items to `request.export`, and nothing else.
+
+    Returns:
+      How many could be read.
+
+    Raises:
+      ValueError: the data are not as expected.
+    """
+    assert request.export is not None
+    with Workers(request.workers, _open(request, None)) as workers:
+        listed, _ = make_list(request, workers)
+        return export(listed, request.export, workers)
+
+
+class Done(NamedTuple):
+    """How many items a call did, others having been done before, and in how many seconds."""
+
+    items: int
+    seconds: float
+
+
+def evaluate(request: Request) -> tuple[dict[str, Any], Done]:
     """Evaluates, and writes the result and its further files.
 
     Returns:
-      The result, empty where pairs were only exported, and how many items this call did (the others were done before).
+      The result, and what this call did of it.
 
     Raises:
       ValueError: the model, the data or what is asked for is wrong.
     """
+    assert request.out is not None
     model = load_model(request.model, request.options.batch_size) if request.model is not None else None
-    benchmark = open_benchmark(
-        request.benchmark, request.data, paper=request.paper, anchors=request.anchors, model=model
-    )
-    with Workers(request.workers, benchmark) as workers:
-        if request.out is None:
-            assert request.export is not None
-            listed, _ = make_list(request, workers)
-            pairs.check_names(benchmark, listed, request.export)
-            return {}, export(benchmark, listed, request.export, workers)
+    benchmark = _open(request, model)
+    with Workers(request.workers, benchmark) as workers, _training(request, model, workers) as training:
         paths = Paths(request.out)
         settings = _settings(request, benchmark, model)
+        if training is not None and model is not None:
+            settings["queries"] = averages.state(training.context, model.model, model.fingerprint, settings["seed"])
         journal = Journal(paths.journal, settings, request.overwrite)
-        if journal.listed is None and paths.result.exists() and not request.overwrite:
-            raise ValueError(f"{paths.result}: exists already; choose another --out, or begin anew (--overwrite)")
         listed, left_out = _begin(request, paths, journal, workers)
-        pairs.check_names(benchmark, listed, request.export)
         if request.export is not None:
-            export(benchmark, listed, request.export, workers)
+            export(listed, request.export, workers)
+        if request.options.estimates_to is not None or request.options.estimates_from is not None:
+            pairs.check_names(benchmark, listed)
         system = None
         ruled_out: dict[int, str] = {}
         if model is not None:
-            system, ruled_out, names = _system(request, model, listed, workers)
-            left_out |= names
+            conditions: dict[str, np.ndarray] = {}
+            if training is not None:
+                labels = list(dict.fromkeys(item.label for item in listed))
+                conditions, names = averages.average_conditions(
+                    model.model, settings["queries"], training, labels, settings["seed"]
+                )
+                left_out |= names
+            ruled_out = _ruled_out(request, benchmark, conditions, listed)
+            system = systems.ModelSystem(model.model, benchmark, request.query, conditions)
+        began = time.monotonic()
         count = run(benchmark, listed, system, journal, workers, request.options, ruled_out)
+        seconds = time.monotonic() - began
     heading = {name: settings[name] for name in ("benchmark", "model", "query")}
     result = summary.summarise(listed, journal.rows, left_out, heading, benchmark.group_name)
-    result["settings"] = {name: value for name, value in settings.items() if name not in (*heading, "data", "versions")}
+    result["settings"] = {name: x for name, x in settings.items() if name not in (*heading, *FOLDERS, "versions")}
     result["settings"]["mixtures"] = item_lists.digest(listed)
     result["versions"] = settings["versions"]
     files.write_text(paths.table, report.markdown(result))
@@ -106,14 +138,49 @@ def evaluate(request: Request) -> tuple[dict[str, Any], int]:
     except ImportError:
         logging.warning("no picture: matplotlib is not installed (pip install 'uss-jax[eval]')")
     files.write_json(paths.result, result)
-    return result, count
+    return result, Done(count, seconds)
+
+
+def _open(request: Request, model: NamedModel | None) -> Benchmark:
+    own_queries = request.query == "average" and request.query_data is None
+    needed = {"test": request.mixtures is None, "train": model is not None and own_queries}
+    return open_benchmark(
+        request.benchmark,
+        request.data,
+        paper=request.paper,
+        anchors=request.anchors,
+        model=model,
+        splits=[split for split, wanted in needed.items() if wanted],
+    )
+
+
+@contextlib.contextmanager
+def _training(request: Request, model: NamedModel | None, workers: Workers) -> Iterator[Workers | None]:
+    """The workers that read the training sources of average queries; None where there are no such queries."""
+    if model is None or request.query != "average":
+        yield None
+    elif request.query_data is not None:
+        anchors = request.query_anchors
+        training = open_benchmark(request.benchmark, request.query_data, anchors=anchors, model=model, splits=["train"])
+        with Workers(request.workers, training) as own:
+            yield own
+    elif workers.context.has_training():
+        yield workers
+    else:
+        raise ValueError(
+            f"{request.data}: no training sources for average queries here; name their folder (--query-data),"
+            " or take another protocol (--query=oracle or label)"
+        )
 
 
 def _begin(request: Request, paths: Paths, journal: Journal, workers: Workers) -> tuple[list[Item], dict[str, str]]:
     """The items, from the earlier run that is gone on with or anew, and what had to be left out and why."""
     if journal.listed is None:
+        others = (paths.result, paths.table, paths.picture, paths.mixtures)
+        if (found := next((path for path in others if path.exists()), None)) and not request.overwrite:
+            raise ValueError(f"{found}: exists already; choose another --out, or begin anew (--overwrite)")
         listed, left_out = make_list(request, workers)
-        for path in (paths.result, paths.table, paths.picture):  # of another run: they would stand beside this journal
+        for path in others:  # they would stand beside the journal of another run
             path.unlink(missing_ok=True)
         files.write_text(paths.mixtures, item_lists.to_csv(listed))
         journal.begin(item_lists.digest(listed), left_out)
@@ -138,8 +205,9 @@ def make_list(request: Request, workers: Workers) -> tuple[list[Item], dict[str,
     return item_lists.spread([item for item in plan.items if item not in unwritable], request.limit), left_out
 
 
-def export(benchmark: Benchmark, listed: list[Item], folder: Path, workers: Workers) -> int:
+def export(listed: list[Item], folder: Path, workers: Workers) -> int:
     """Writes the mixtures and sources of items. Returns how many could be read."""
+    pairs.check_names(workers.context, listed, folder)
     written = workers.stream(pairs.export, ((item, folder) for item in listed))
     return sum(progress.track(written, "exporting", len(listed)))
 
@@ -148,37 +216,20 @@ def _seed(request: Request, benchmark: Benchmark) -> int:
     return benchmark.seed if request.seed is None else request.seed
 
 
-def _system(
-    request: Request, model: NamedModel, listed: list[Item], workers: Workers
-) -> tuple[systems.ModelSystem, dict[int, str], dict[str, str]]:
-    """What separates, the places of items that it cannot be asked for, and training sources left out; both with why."""
-    benchmark: Benchmark = workers.context
-    averages: dict[str, np.ndarray] = {}
-    ruled_out: dict[int, str] = {}
-    names: dict[str, str] = {}
-    if request.query == "label":
-        for place, item in enumerate(listed):
+def _ruled_out(
+    request: Request, benchmark: Benchmark, conditions: Mapping[str, np.ndarray], listed: list[Item]
+) -> dict[int, str]:
+    """The places of the items that the protocol cannot ask for, and why."""
+    found: dict[int, str] = {}
+    for place, item in enumerate(listed):
+        if request.query == "average" and item.label not in conditions:
+            found[place] = "no training source for an average query"
+        elif request.query == "label":
             try:
                 benchmark.classes(item)
             except ValueError as error:
-                ruled_out[place] = str(error)
-    if request.query == "average":
-        training: contextlib.AbstractContextManager[Workers] = contextlib.nullcontext(workers)
-        if request.query_data is not None:
-            training = Workers(request.workers, open_benchmark(request.benchmark, request.query_data, model=model))
-        elif not benchmark.has_training():
-            raise ValueError(
-                f"{benchmark.data}: no training sources for average queries here; name their folder (--query-data),"
-                " or take another protocol (--query=oracle or label)"
-            )
-        labels = list(dict.fromkeys(item.label for item in listed))
-        with training as reading:
-            averages, names = systems.average_conditions(
-                model.model, model.fingerprint, reading, labels, request.per_class, _seed(request, benchmark)
-            )
-        why = "no training source for an average query"
-        ruled_out = {place: why for place, item in enumerate(listed) if item.label not in averages}
-    return systems.ModelSystem(model.model, benchmark, request.query, averages), ruled_out, names
+                found[place] = str(error)
+    return found
 
 
 def _settings(request: Request, benchmark: Benchmark, model: NamedModel | None) -> dict[str, Any]:
@@ -188,6 +239,8 @@ def _settings(request: Request, benchmark: Benchmark, model: NamedModel | None) 
         system = {"model": model.name, "query": request.query, "model_sha256": model.fingerprint}
     else:
         assert options.estimates_from is not None
+        if not options.estimates_from.is_dir():
+            raise ValueError(f"{options.estimates_from}: no such folder")
         made = options.estimates_from.glob("*/*,estimate.wav")
         state = signature(made, options.estimates_from, {})
         system = {"model": options.estimates_from.name, "query": ESTIMATES, "estimates_state": state}
@@ -197,6 +250,7 @@ def _settings(request: Request, benchmark: Benchmark, model: NamedModel | None) 
         **system,
         "data": str(request.data),
         "query_data": str(request.query_data) if request.query_data else None,
+        "query_anchors": str(request.query_anchors) if request.query_anchors else None,
         "per_class": request.per_class,
         "limit": request.limit,
         "seed": _seed(request, benchmark),

@@ -36,7 +36,7 @@ class Fsd(MadeMixtures):
         items = numbered(choose(self.table(split), per_class, seed))
         if not items:
             raise ValueError(f"{self.data / self.tables[split]}: no two neighbouring clips of different labels")
-        return self.with_gains(items, workers) if split == "test" else Plan(items, {})
+        return Plan(self.with_gains(items, workers) if split == "test" else items, {})
 
     def piece(self, name: str, start_s: float) -> np.ndarray:
         """Two seconds of a clip, repeated where it is shorter."""

@@ -56,7 +56,7 @@ class Item:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Item))
-SECONDS_COLUMNS = ("start_s", "partner_start_s", "partner_gain")
+NUMBER_COLUMNS = ("start_s", "partner_start_s", "partner_gain")
 
 
 def numbered(items: Sequence[Item]) -> list[Item]:
@@ -65,6 +65,12 @@ def numbered(items: Sequence[Item]) -> list[Item]:
     for item in items:
         of_label.setdefault(item.label, []).append(item)
     return [dataclasses.replace(item, index=i) for several in of_label.values() for i, item in enumerate(several)]
+
+
+def firsts(items: Sequence[Item]) -> list[int]:
+    """For every item the place of the first that equals it but for the number: that one is separated for them all."""
+    first: dict[Item, int] = {}
+    return [first.setdefault(item.content, place) for place, item in enumerate(items)]
 
 
 def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
@@ -113,13 +119,13 @@ def read_list(path: Path) -> list[Item]:
     lines: dict[tuple[str, int], int] = {}
     for line, row in rows:
         try:
-            numbers = {column: float(row[column]) for column in SECONDS_COLUMNS}
+            numbers = {column: float(row[column]) for column in NUMBER_COLUMNS}
             index = int(row["index"])
         except ValueError as error:
             raise ValueError(f"{path}: line {line}: {error}") from error
         if index < 0 or not all(math.isfinite(x) and x >= 0 for x in numbers.values()):
             raise ValueError(f"{path}: line {line}: expected finite numbers from 0")
-        texts = {column: row[column] for column in COLUMNS if column not in (*SECONDS_COLUMNS, "index")}
+        texts = {column: row[column] for column in COLUMNS if column not in (*NUMBER_COLUMNS, "index")}
         if not texts["label"] or not texts["source"]:
             raise ValueError(f"{path}: line {line}: an item needs a label and a source")
         items.append(Item(index=index, **texts, **numbers))  # type: ignore[arg-type]

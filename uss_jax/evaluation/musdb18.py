@@ -1,5 +1,6 @@
 """The benchmark on MUSDB18: whole songs, from the WAV files of MUSDB18-HQ or the stems of MUSDB18."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterable, Sequence
@@ -22,8 +23,8 @@ STEM_SUFFIX = ".stem.mp4"
 class Musdb18(Benchmark):
     """Four stems of every track. As the reference reads them (`paper`), they are scored in mono at 32 kHz alone.
 
-    SDR is that of museval's BSS Eval v4, all stems of a track together: the median over frames of one second. In mono,
-    as in the paper, each stem is scored alone.
+    SDR is that of museval's BSS Eval v4: the median over the seconds of a track in which all stems sound. In mono, as
+    in the paper, over those in which the stem does.
     """
 
     name = "musdb18"
@@ -53,7 +54,7 @@ class Musdb18(Benchmark):
             raise ValueError(f"{item.source}: of another length, rate or number of channels than the mixture")
         if self.paper:
             return Sound(to_paper(mixture, rate_hz), to_paper(source, rate_hz), SAMPLE_RATE_HZ)
-        return Sound(mixture, source, rate_hz)
+        return Sound(mixture, source, rate_hz, _heard(self.data, item.mixture))
 
     def query_source(self, item: Item) -> np.ndarray:
         """See `Benchmark.query_source`."""
@@ -68,52 +69,40 @@ class Musdb18(Benchmark):
         return [*(self.data / "train").glob(f"*{STEM_SUFFIX}"), *(self.data / "train").glob("*/*.wav")]
 
     def score(self, sounds: Sequence[Sound], estimates: Sequence[np.ndarray]) -> list[dict[str, float] | str]:
-        """Scores of the stems of one track."""
-        heard = [i for i, sound in enumerate(sounds) if not is_silent(sound.source)]
-        found: list[dict[str, float] | str] = ["silent source"] * len(sounds)
-        if heard:
-            rate_hz = sounds[heard[0]].sample_rate_hz
-            sources, mixtures = (np.stack([sounds[i][part] for i in heard]) for part in (1, 0))
-            rows = track_scores(sources, np.stack([estimates[i] for i in heard]), mixtures, rate_hz, self.paper)
-            for i, row in zip(heard, rows, strict=True):
-                found[i] = (
-                    row if np.isfinite(list(row.values())).all() else "no second in which it and the others sound"
-                )
-        return found
+        """Scores of stems, each alone."""
+        return [stem_scores(sound, estimate) for sound, estimate in zip(sounds, estimates, strict=True)]
 
 
-def track_scores(
-    sources: np.ndarray, estimates: np.ndarray, mixtures: np.ndarray, rate_hz: int, paper: bool = False
-) -> list[dict[str, float]]:
-    """The scores of every stem of a track; see `Musdb18`.
+def stem_scores(sound: Sound, estimate: np.ndarray) -> dict[str, float] | str:
+    """The scores of a stem, see `Musdb18`; those at the full rate need the seconds in which all stems sound."""
+    if is_silent(sound.source):
+        return "silent source"
+    scores: dict[str, float] = {}
+    signals = (sound.source, estimate, sound.mixture)
+    if sound.heard is not None:
+        source, own, mixture = signals
+        scores["sdr"] = frame_median(source, own, sound.sample_rate_hz, sound.heard)
+        scores["sdri"] = scores["sdr"] - frame_median(source, mixture, sound.sample_rate_hz, sound.heard)
+        source, own, mixture = (x.reshape(-1) for x in signals)
+        scores["utterance_sdr"] = float(metrics.sdr(source, own))
+        scores["utterance_sdri"] = float(metrics.sdr_improvement(source, own, mixture))
+    source, own, mixture = (to_paper(x, sound.sample_rate_hz) for x in signals)
+    scores["sdr_mono_32k"] = frame_median(source, own, SAMPLE_RATE_HZ)
+    scores["sdri_mono_32k"] = scores["sdr_mono_32k"] - frame_median(source, mixture, SAMPLE_RATE_HZ)
+    return scores if np.isfinite(list(scores.values())).all() else "no second in which it and the other stems sound"
+
+
+def frame_median(source: np.ndarray, estimate: np.ndarray, rate_hz: int, heard: np.ndarray | None = None) -> float:
+    """The median SDR over frames of one second in which the source sounds.
 
     Args:
-      sources, estimates, mixtures: (stems, time) or (stems, time, channels).
-      rate_hz: of all of them.
-      paper: only the scores in mono at 32 kHz.
+      source, estimate: (time,) or (time, channels).
+      rate_hz: of both.
+      heard: (frames,), further frames to leave out where False.
     """
-    columns: dict[str, np.ndarray] = {}
-    if not paper:
-        full, full_estimates, full_mixtures = (np.atleast_3d(x) for x in (sources, estimates, mixtures))
-        columns["sdr"] = frame_median(full, full_estimates, rate_hz)
-        columns["sdri"] = columns["sdr"] - frame_median(full, full_mixtures, rate_hz)
-        flat, flat_estimates, flat_mixtures = (x.reshape(len(x), -1) for x in (sources, estimates, mixtures))
-        columns["utterance_sdr"] = metrics.sdr(flat, flat_estimates)
-        columns["utterance_sdri"] = metrics.sdr_improvement(flat, flat_estimates, flat_mixtures)
-    alone: list[tuple[float, float]] = []
-    for signals in zip(sources, estimates, mixtures, strict=True):
-        source, estimate, mixture = (to_paper(x, rate_hz)[None, :, None] for x in signals)
-        value = float(frame_median(source, estimate, SAMPLE_RATE_HZ)[0])
-        alone.append((value, value - float(frame_median(source, mixture, SAMPLE_RATE_HZ)[0])))
-    columns["sdr_mono_32k"], columns["sdri_mono_32k"] = np.array(alone).T
-    return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def frame_median(sources: np.ndarray, estimates: np.ndarray, rate_hz: int) -> np.ndarray:
-    """The median SDR over frames of one second in which all sources sound: (sources, time, channels) → (sources,)."""
-    of_frames = metrics.bss_eval_sdr(sources, estimates, rate_hz)
-    heard = of_frames[:, ~np.isnan(of_frames).any(axis=0)]
-    return np.median(heard, axis=1) if heard.size else np.full(len(sources), np.nan)
+    (of_frames,) = metrics.bss_eval_sdr(np.atleast_3d(source[None]), np.atleast_3d(estimate[None]), rate_hz)
+    kept = ~np.isnan(of_frames) if heard is None else ~np.isnan(of_frames) & heard
+    return float(np.median(of_frames[kept])) if kept.any() else float("nan")
 
 
 def to_paper(samples: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -124,6 +113,27 @@ def to_paper(samples: np.ndarray, rate_hz: int) -> np.ndarray:
 @functools.lru_cache(maxsize=1)  # of the track at hand, whose items all have the same mixture
 def _mixture(data: Path, name: str) -> tuple[np.ndarray, int]:
     return _read(data, name)
+
+
+@functools.lru_cache(maxsize=1)
+def _heard(data: Path, mixture: str) -> np.ndarray:
+    """The seconds in which all stems of a track sound that can be read: (seconds,), bool."""
+    stems, rate_hz = [], 0
+    for target in TARGETS:
+        with contextlib.suppress(ValueError):
+            samples, rate_hz = _read(data, f"{mixture.rpartition('/')[0]}/{target}")
+            stems.append(samples)
+    return seconds_heard([stem for stem in stems if len(stem) == len(stems[0])], rate_hz)
+
+
+def seconds_heard(stems: Sequence[np.ndarray], rate_hz: int) -> np.ndarray:
+    """The seconds in which all stems sound: each (time,) or (time, channels) → (seconds,), bool.
+
+    museval takes no others, whichever stems are looked at. A stem that is silent altogether does not count.
+    """
+    frame = min(rate_hz, len(stems[0]))
+    framed = [stem[: len(stem) // frame * frame].reshape(len(stem) // frame, -1) for stem in stems if stem.any()]
+    return np.all([np.any(frames, axis=1) for frames in framed], axis=0)
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from uss_jax import dataset, files, mining, model_dir
 from uss_jax.anchors import Anchors
-from uss_jax.evaluation import pairs
+from uss_jax.evaluation.audioset import AnchorMixtures, Pairs, is_pairs
 from uss_jax.evaluation.benchmark import Benchmark, signature
-from uss_jax.evaluation.clips import AnchorMixtures, Folder
+from uss_jax.evaluation.clips import Folder
 from uss_jax.evaluation.fsd import Fsd50k, FsdKaggle2018
 from uss_jax.evaluation.musdb18 import Musdb18
 from uss_jax.evaluation.slakh2100 import Slakh2100
@@ -45,7 +46,13 @@ def load_model(name: str, batch_size: int) -> NamedModel:
 
 
 def open_benchmark(
-    name: str, data: Path, *, paper: bool = False, anchors: Path | None = None, model: NamedModel | None = None
+    name: str,
+    data: Path,
+    *,
+    paper: bool = False,
+    anchors: Path | None = None,
+    model: NamedModel | None = None,
+    splits: Sequence[str] = (),
 ) -> Benchmark:
     """The benchmark on a folder.
 
@@ -55,6 +62,7 @@ def open_benchmark(
       paper: see `Benchmark`.
       anchors: of an `audioset` dataset, a folder that `uss-jax anchors` wrote.
       model: mines them otherwise; without it there are none, and items can only be read from a list.
+      splits: `train`, `test`: those whose anchors are needed.
 
     Raises:
       ValueError: there is no such folder, or what it holds is something else.
@@ -63,24 +71,22 @@ def open_benchmark(
         raise ValueError(f"{data}: no such folder")
     if name != "audioset":
         return BENCHMARKS[name](data, paper)
-    if pairs.is_pairs(data):
-        return pairs.Pairs(data, paper)
+    if is_pairs(data):
+        return Pairs(data, paper)
     folder = dataset.find_folder(data)
+    stored = {AnchorMixtures(folder).stored(split) for split in splits}
     found: dict[str, Anchors] = {}
     if anchors is not None:
-        found = {split: mining.load_anchors(anchors, dataset.Clips(folder, split)) for split in dataset.splits(folder)}
+        found = {split: mining.load_anchors(anchors, dataset.Clips(folder, split)) for split in stored}
     elif model is not None:
-        found = _mined(folder, model)
+        found = {split: _mined(folder, split, model) for split in stored}
     return AnchorMixtures(folder, paper, found)
 
 
-def _mined(folder: Path, model: NamedModel) -> dict[str, Anchors]:
-    """The anchors of every split, mined with the model's own tagger and kept in the cache folder."""
+def _mined(folder: Path, split: str, model: NamedModel) -> Anchors:
+    """The anchors of a split, mined with the model's own tagger and kept in the cache folder."""
     key = signature(folder.glob("*"), folder, {"model": model.fingerprint})
-    found = {}
-    for split in dataset.splits(folder):
-        path = mining.anchors_path(files.cache_folder() / "anchors" / key, split)
-        if not path.is_file():
-            mining.mine(dataset.Clips(folder, split), model.model.networks).save(path)
-        found[split] = Anchors.load(path)
-    return found
+    path = mining.anchors_path(files.cache_folder() / "anchors" / key, split)
+    if not path.is_file():
+        mining.mine(dataset.Clips(folder, split), model.model.networks).save(path)
+    return Anchors.load(path)

@@ -11,7 +11,7 @@ import numpy as np
 from uss_jax import progress
 from uss_jax.evaluation import bounds, pairs
 from uss_jax.evaluation.benchmark import Benchmark, Sound, reason
-from uss_jax.evaluation.items import Item
+from uss_jax.evaluation.items import Item, firsts
 from uss_jax.evaluation.journal import Journal
 from uss_jax.evaluation.workers import Workers
 
@@ -49,6 +49,25 @@ class Loaded(NamedTuple):
     estimate: np.ndarray | None
 
 
+class Separated(NamedTuple):
+    """An item that was separated.
+
+    Attributes:
+      place: in the list.
+      copies: the items that equal it, itself included.
+      sound: its audio.
+      estimate: of its source, in the shape of its mixture.
+    """
+
+    place: int
+    copies: list[Item]
+    sound: Sound
+    estimate: np.ndarray
+
+
+Row = dict[str, Any]
+
+
 def run(
     benchmark: Benchmark,
     items: Sequence[Item],
@@ -73,13 +92,18 @@ def run(
       How many items were done.
     """
     ruled_out = ruled_out or {}
-    copies = copies_of(items)
-    todo = [
-        unit
-        for unit in units(benchmark, items, list(copies), options.batch_size)
-        if not set(unit) <= journal.rows.keys()
-    ]
-    scoring: collections.deque[Callable[[], list[dict[str, Any]]]] = collections.deque()
+    copies: dict[int, list[Item]] = {}
+    for item, place in zip(items, firsts(items), strict=True):
+        copies.setdefault(place, []).append(item)
+    todo = [x for x in units(benchmark, items, list(copies), options.batch_size) if not _done(x, journal, ruled_out)]
+    asked = [[place for place in unit if place not in ruled_out] for unit in todo]
+    reading = workers.stream(
+        load,
+        (([items[place] for place in places], options.estimates_from) for places in asked),
+        ahead=1 if benchmark.whole else None,  # a song takes half a gigabyte
+    )
+    scoring: collections.deque[Callable[[], list[Row]]] = collections.deque()
+    most_scoring = 1 if benchmark.whole else workers.count
     with progress.bar() as display:
         task = display.add_task(benchmark.name, total=sum(map(len, todo)))
 
@@ -88,32 +112,31 @@ def run(
             journal.write(rows)
             display.advance(task, len(rows))
 
-        asked = [[place for place in unit if place not in ruled_out] for unit in todo]
-        arguments = (([items[place] for place in unit], options.estimates_from) for unit in asked)
-        ahead = 1 if benchmark.whole else None  # a song takes half a gigabyte
-        for unit, places, loaded in zip(todo, asked, workers.stream(load, arguments, ahead), strict=True):
-            read = {place: x for place, x in zip(places, loaded, strict=True) if isinstance(x, Loaded)}
-            failed = {place: x for place, x in zip(places, loaded, strict=True) if isinstance(x, str)}
-            failed |= {place: ruled_out[place] for place in unit if place in ruled_out}
-            estimates: list[Any] = [x.estimate for x in read.values()]
+        for unit, places, loaded in zip(todo, asked, reading, strict=True):
+            rows = [left_out(place, ruled_out[place]) for place in unit if place in ruled_out]
+            rows += [left_out(place, x) for place, x in zip(places, loaded, strict=True) if isinstance(x, str)]
+            read = [(place, x) for place, x in zip(places, loaded, strict=True) if isinstance(x, Loaded)]
+            estimates: list[Any] = [x.estimate for _, x in read]
             if system is not None and read:
-                estimates = system.separate([items[place] for place in read], [x.sound for x in read.values()])
-            several = {place: [items[copy] for copy in copies[place]] for place in read}
-            sounds = [x.sound for x in read.values()]
-            scoring.append(workers.submit(finish, several, sounds, estimates, failed, options))
-            if len(scoring) > workers.count:
+                estimates = system.separate([items[place] for place, _ in read], [x.sound for _, x in read])
+            separated = [
+                Separated(place, copies[place], x.sound, estimate)
+                for (place, x), estimate in zip(read, estimates, strict=True)
+            ]
+            scoring.append(workers.submit(finish, separated, rows, options))
+            if len(scoring) > most_scoring:
                 write_first()
         while scoring:
             write_first()
     return sum(map(len, todo))
 
 
-def copies_of(items: Sequence[Item]) -> dict[int, list[int]]:
-    """The places of equal items, by the place of the first of them."""
-    places: dict[Item, list[int]] = {}
-    for place, item in enumerate(items):
-        places.setdefault(item.content, []).append(place)
-    return {several[0]: several for several in places.values()}
+def _done(unit: list[int], journal: Journal, ruled_out: Mapping[int, str]) -> bool:
+    """Whether nothing of a unit is to be done; what was left out is tried again, for it may have been repaired."""
+    rows = [journal.rows.get(place) for place in unit]
+    return all(
+        row is not None and ("left_out" not in row or place in ruled_out) for place, row in zip(unit, rows, strict=True)
+    )
 
 
 def units(benchmark: Benchmark, items: Sequence[Item], places: list[int], batch_size: int) -> list[list[int]]:
@@ -143,44 +166,34 @@ def load(benchmark: Benchmark, items: Sequence[Item], estimates_from: Path | Non
     return loaded
 
 
-def finish(
-    benchmark: Benchmark,
-    copies: dict[int, list[Item]],
-    sounds: Sequence[Sound],
-    estimates: Sequence[np.ndarray],
-    failed: dict[int, str],
-    options: Options,
-) -> list[dict[str, Any]]:
+def finish(benchmark: Benchmark, separated: list[Separated], others: list[Row], options: Options) -> list[Row]:
     """Scores and exports the estimates of one unit.
 
-    Args:
-      benchmark: of the items.
-      copies: the items that were separated, by place, each with its equals.
-      sounds, estimates: of each place.
-      failed: why other places could not be read.
-      options: see there.
-
     Returns:
-      The journal's rows: for each place `left_out`, or the scores of `estimate`, of the `mixture` as it is, and of
-      the ideal ratio mask where wanted.
+      The journal's rows: for each item `left_out`, or the scores of `estimate`, of the `mixture` as it is, and of the
+      ideal ratio mask where wanted. `others` are such rows, of items that were not separated.
     """
-    finite = [row for row, estimate in enumerate(estimates) if np.isfinite(estimate).all()]
-    failed = failed | {place: NOT_FINITE for row, place in enumerate(copies) if row not in finite}
-    rows: list[dict[str, Any]] = [{"item": place, "left_out": why} for place, why in failed.items()]
-    sounds = [sounds[row] for row in finite]
-    estimates = [estimates[row] for row in finite]
-    signals = {"estimate": estimates, "mixture": [sound.mixture for sound in sounds]}
+    finite = [x for x in separated if np.isfinite(x.estimate).all()]
+    rows = others + [left_out(x.place, NOT_FINITE) for x in separated if not np.isfinite(x.estimate).all()]
+    sounds = [x.sound for x in finite]
+    signals = {"estimate": [x.estimate for x in finite], "mixture": [sound.mixture for sound in sounds]}
     if options.oracle_masks:
         signals["ideal_ratio_mask"] = [bounds.ideal_ratio_mask(sound.mixture, sound.source) for sound in sounds]
     scores = {name: benchmark.score(sounds, several) for name, several in signals.items()}
-    kept = [place for place in copies if place not in failed]
-    for place, sound, estimate, *found in zip(kept, sounds, estimates, *scores.values(), strict=True):
+    for number, x in enumerate(finite):
         if options.estimates_to is not None:
-            for item in copies[place]:
-                pairs.export_estimate(benchmark, item, estimate, sound.sample_rate_hz, options.estimates_to)
-        of_signal = dict(zip(scores, found, strict=True))
-        content: dict[str, Any] = {name: score for name, score in of_signal.items() if not isinstance(score, str)}
-        if isinstance(of_signal["estimate"], str):
-            content = {"left_out": of_signal["estimate"]}
-        rows.append({"item": place} | content | ({} if estimate.any() else {"silent_estimate": True}))
+            for item in x.copies:
+                pairs.export_estimate(benchmark, item, x.estimate, x.sound.sample_rate_hz, options.estimates_to)
+        found = {name: of_signal[number] for name, of_signal in scores.items()}
+        own = found["estimate"]
+        if isinstance(own, str):
+            row = left_out(x.place, own)
+        else:
+            row = {"item": x.place} | {name: score for name, score in found.items() if not isinstance(score, str)}
+        rows.append(row if x.estimate.any() else row | {"silent_estimate": True})
     return rows
+
+
+def left_out(place: int, why: str) -> Row:
+    """The journal's row of an item without scores."""
+    return {"item": place, "left_out": why}

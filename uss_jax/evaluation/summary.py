@@ -1,19 +1,18 @@
 """From the scores of items to a result: medians of classes, their mean, and how sure they are."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from uss_jax.evaluation.items import Item
+from uss_jax.evaluation.items import Item, firsts
 
 PACKAGES = ("uss-jax", "jax", "flax", "numpy")
 DRAWS = 1000  # of the bootstrap
 LEVELS = (2.5, 97.5)  # percentiles: a 95 % interval
 SIGNALS = ("estimate", "mixture", "ideal_ratio_mask")
-
-Scores = dict[str, np.ndarray]
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -21,40 +20,51 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     return {name: metadata.version(name) for name in packages}
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The scores of the items of one label.
+
+    Attributes:
+      values: (items,) by metric.
+      recordings: (items,), the number of the recording that an item is cut from, the same in all labels.
+    """
+
+    values: dict[str, np.ndarray]
+    recordings: np.ndarray
+
+
 def by_label(
     items: Sequence[Item], rows: Mapping[int, Mapping[str, Any]], signal: str, key: str = "label"
-) -> dict[str, tuple[Scores, np.ndarray]]:
-    """The scores of a signal, and the recordings they come from.
+) -> dict[str, Scores]:
+    """The scores of a signal.
 
     Args:
       items: the list.
       rows: of the journal; an item has the row of the first of its equals.
       signal: one of `SIGNALS`.
       key: `label` or `group`, by which they are put together.
-
-    Returns:
-      For each label with scores: (items,) by metric, and the number of each item's recording, (items,).
     """
-    first: dict[Item, int] = {}
-    found: dict[str, list[tuple[Mapping[str, float], str]]] = {}
-    for place, item in enumerate(items):
-        row = rows[first.setdefault(item.content, place)]
-        if signal in row:
-            found.setdefault(getattr(item, key), []).append((row[signal], item.recording))
+    numbers: dict[str, int] = {}
+    found: dict[str, list[tuple[Mapping[str, float], int]]] = {}
+    for item, place in zip(items, firsts(items), strict=True):
+        if signal in rows[place]:
+            number = numbers.setdefault(item.recording, len(numbers))
+            found.setdefault(getattr(item, key), []).append((rows[place][signal], number))
     return {
-        label: (
-            {metric: np.array([scores[metric] for scores, _ in pairs]) for metric in pairs[0][0]},
-            np.unique([recording for _, recording in pairs], return_inverse=True)[1],
+        label: Scores(
+            {metric: np.array([scores[metric] for scores, _ in several]) for metric in several[0][0]},
+            np.array([number for _, number in several]),
         )
-        for label, pairs in found.items()
+        for label, several in found.items()
     }
 
 
-def medians(scores: Mapping[str, tuple[Scores, np.ndarray]]) -> dict[str, dict[str, float]]:
+def medians(scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
     """The median of every metric over a label's items, and their number `n`."""
     return {
-        label: {metric: float(np.median(values)) for metric, values in of_label.items()} | {"n": len(recordings)}
-        for label, (of_label, recordings) in scores.items()
+        label: {metric: float(np.median(values)) for metric, values in of_label.values.items()}
+        | {"n": len(of_label.recordings)}
+        for label, of_label in scores.items()
     }
 
 
@@ -66,43 +76,54 @@ def mean(per_class: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def bootstrap_medians(values: np.ndarray, recordings: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Medians of samples drawn anew: (items,) and (items,) → (draws,).
+def draw_recordings(scores: Mapping[str, Scores]) -> np.ndarray:
+    """How often each recording is in each sample of as many, drawn with replacement: (draws, recordings), uint8."""
+    count = 1 + max(int(of_label.recordings.max()) for of_label in scores.values())
+    random = np.random.default_rng(0)
+    samples = (np.bincount(random.integers(count, size=count), minlength=count) for _ in range(DRAWS))
+    return np.stack([sample.astype(np.uint8) for sample in samples])
 
-    Recordings are drawn with replacement, with all their items: items that are cut from one recording, or are the same
-    mixture twice, say less than as many that are not.
+
+def bootstrap_medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Medians of samples drawn anew: (items,) and how often each item is drawn, (draws, items) → (draws,).
+
+    Where a sample has none of the items, the median of them all.
     """
-    count = int(recordings.max()) + 1
-    chosen = random.integers(count, size=(DRAWS, count)) + count * np.arange(DRAWS)[:, None]
-    drawn = np.bincount(chosen.ravel(), minlength=DRAWS * count).reshape(DRAWS, count)  # how often each recording
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(drawn[:, recordings[order]], axis=1)  # of a drawn sample, how many items are up to this one
+    reached = np.cumsum(counts[:, order], axis=1, dtype=np.int64)  # how many of a sample are up to this item
     total = reached[:, -1:]
     lower, upper = (np.argmax(reached >= half, axis=1) for half in ((total + 1) // 2, total // 2 + 1))
-    return (values[order][lower] + values[order][upper]) / 2
+    return np.where(total[:, 0] > 0, (values[order][lower] + values[order][upper]) / 2, np.median(values))
 
 
-def intervals(scores: Mapping[str, tuple[Scores, np.ndarray]]) -> dict[str, Any]:
+def draw_medians(scores: Mapping[str, Scores]) -> dict[str, np.ndarray]:
+    """Medians of every label in the samples, by metric: (labels, draws).
+
+    Recordings are drawn with all their items, in all labels at once: items that are cut from one recording, or are the
+    same mixture twice, say less than as many that are not.
+    """
+    drawn = draw_recordings(scores)
+    metrics = next(iter(scores.values())).values
+    return {
+        metric: np.stack([bootstrap_medians(x.values[metric], drawn[:, x.recordings]) for x in scores.values()])
+        for metric in metrics
+    }
+
+
+def intervals(scores: Mapping[str, Scores]) -> dict[str, Any]:
     """95 % bootstrap intervals, `mean` and `per_class`.
 
     The classes are taken as given: an interval tells what other recordings of the same classes might have shown. A
     class of one recording cannot tell, and has None; so has the mean if no class can.
     """
-    random = np.random.default_rng(0)
-    of_mean: dict[str, np.ndarray] = {}
-    per_class: dict[str, dict[str, list[float] | None]] = {}
-    for label, (of_label, recordings) in scores.items():
-        state = random.bit_generator.state
-        per_class[label] = {}
-        for metric, values in of_label.items():
-            random.bit_generator.state = state  # the same recordings for all metrics
-            draws = bootstrap_medians(values, recordings, random)
-            of_mean[metric] = of_mean.get(metric, 0.0) + draws / len(scores)
-            per_class[label][metric] = interval(draws) if recordings.max() else None
-    sure = any(recordings.max() for _, recordings in scores.values())
+    drawn = draw_medians(scores)
+    sure = [len(np.unique(of_label.recordings)) > 1 for of_label in scores.values()]
     return {
-        "mean": {metric: interval(draws) if sure else None for metric, draws in of_mean.items()},
-        "per_class": per_class,
+        "mean": {m: interval(draws.mean(axis=0)) if any(sure) else None for m, draws in drawn.items()},
+        "per_class": {
+            label: {m: interval(draws[row]) if sure[row] else None for m, draws in drawn.items()}
+            for row, label in enumerate(scores)
+        },
     }
 
 
@@ -130,11 +151,10 @@ def summarise(
     Raises:
       ValueError: no item has scores.
     """
-    first: dict[Item, int] = {}
-    firsts = [first.setdefault(item.content, place) for place, item in enumerate(items)]
+    places = firsts(items)
     scores = by_label(items, rows, "estimate")
     if not scores:
-        why = next((rows[place]["left_out"] for place in firsts), "there are none")
+        why = next((rows[place]["left_out"] for place in places), "there are none")
         raise ValueError(f"none of {len(items)} items could be scored; the first: {why}")
     per_class = medians(scores)
     result = dict(heading) | {
@@ -149,11 +169,19 @@ def summarise(
         if of_signal := medians(by_label(items, rows, signal)):
             result[signal] = {"mean": mean(of_signal), "per_class": of_signal}
     names = dict(left_out)
-    for item, place in zip(items, firsts, strict=True):
+    for item, place in zip(items, places, strict=True):
         if "left_out" in rows[place]:
             names[f"{item.label}, {item.index}: {item.source}"] = rows[place]["left_out"]
-    silent = [item.label for item, place in zip(items, firsts, strict=True) if "silent_estimate" in rows[place]]
-    result["distinct_mixtures"] = len(first)
+    silent = [item.label for item, place in zip(items, places, strict=True) if "silent_estimate" in rows[place]]
+    result["mean_over_items"] = {
+        metric: float(np.mean(np.concatenate([x.values[metric] for x in scores.values()]))) for metric in result["mean"]
+    }
+    result["distinct_mixtures"] = len(set(places))
     result["silent_estimates"] = {label: silent.count(label) for label in dict.fromkeys(silent)}
-    result["left_out"] = {"count": len(names), "items": len(items) - result["n"], "names": names}
+    result["left_out"] = {
+        "count": len(names),
+        "items": len(items) - result["n"],
+        "classes": [label for label in dict.fromkeys(item.label for item in items) if label not in per_class],
+        "names": names,
+    }
     return result

@@ -8,20 +8,14 @@ The protocols must never be compared with one another:
   silence where none of them is active.
 """
 
-import collections
-import itertools
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from uss_jax import audio, files, progress, queries, targets
+from uss_jax import audio, targets
 from uss_jax.audio import SAMPLE_RATE_HZ
-from uss_jax.evaluation import summary
-from uss_jax.evaluation.benchmark import Benchmark, Sound, reason, signature
+from uss_jax.evaluation.benchmark import Benchmark, Sound
 from uss_jax.evaluation.items import Item
-from uss_jax.evaluation.workers import Workers
 from uss_jax.separation import THRESHOLD, Model
 from uss_jax.targets import Target
 
@@ -91,99 +85,3 @@ class ModelSystem:
         activity = [targets.activity(wanted[classes], probabilities)[row] for row, classes in enumerate(of_items)]
         rows = [conditions[classes][row] for row, classes in enumerate(of_items)]
         return np.array(activity) >= THRESHOLD, np.stack(rows)
-
-
-def average_conditions(
-    model: Model, fingerprint: str, workers: Workers, labels: Sequence[str], per_class: int, seed: int
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The mean condition of each label's training sources, kept in the cache folder.
-
-    Args:
-      model: that separates.
-      fingerprint: of the model.
-      workers: with the benchmark as their context that has the training sources.
-      labels: which are needed.
-      per_class, seed: of the choice of training sources, as of the items.
-
-    Returns:
-      (condition,) of each label that has training sources, and the names of those that were left out, and why.
-
-    Raises:
-      ValueError: the training split is not laid out as expected.
-    """
-    benchmark: Benchmark = workers.context
-    settings = {"model": fingerprint, "benchmark": benchmark.name, "per_class": per_class, "seed": seed}
-    settings |= {"state": benchmark.training_state(), **summary.versions()}
-    key = signature(benchmark.training_files(), benchmark.data, settings)
-    path = files.cache_folder() / "queries" / f"{key}.npz"
-    known, left_out = _read_cache(path)
-    missing = set(labels) - set(known)
-    if missing:
-        plan = benchmark.plan("train", per_class, seed, workers)
-        left_out[""] = plan.left_out
-        wanted = collections.Counter(item.alone for item in plan.items if item.label in missing)
-        sources = workers.stream(read_query_source, ((item,) for item in wanted))
-        tracked = progress.track(zip(wanted, sources, strict=True), "average queries", len(wanted))
-        for label, group in itertools.groupby(tracked, lambda pair: pair[0].label):
-            sources_of_label = [(item, wanted[item], source) for item, source in group]
-            known[label], left_out[label] = _mean(model, benchmark, sources_of_label)
-        known |= {label: np.zeros(0, np.float32) for label in missing - set(known)}  # it is known that it has none
-        _write_cache(path, known, left_out)
-    names = {name: why for label in ("", *labels) for name, why in left_out.get(label, {}).items()}
-    return {label: known[label] for label in labels if known[label].size}, names
-
-
-def read_query_source(benchmark: Benchmark, item: Item) -> np.ndarray | str:
-    """A training source, (time,), or why it cannot be read."""
-    try:
-        return benchmark.query_source(item)
-    except ValueError as error:
-        return reason(error, benchmark.data)
-
-
-def _mean(
-    model: Model, benchmark: Benchmark, sources: list[tuple[Item, int, np.ndarray | str]]
-) -> tuple[np.ndarray, dict[str, str]]:
-    """The mean condition of a label's sources, empty where there is none, and the sources that were left out.
-
-    Args:
-      model: that separates.
-      benchmark: of the items.
-      sources: items, how often they count, and their audio, (time,), or why there is none.
-    """
-    left_out = {item.source: source for item, _, source in sources if isinstance(source, str)}
-    kept = [(item, count, source) for item, count, source in sources if not isinstance(source, str)]
-    found: list[np.ndarray] = []
-    counts = [count for _, count, _ in kept]
-    if benchmark.whole:  # one count each: a recording is in the list once
-        for item, _, source in kept:
-            try:
-                found.append(queries.example_condition(model.inference, [source]))
-            except ValueError:
-                left_out[item.source] = "silent"
-        counts = [1] * len(found)
-    elif kept:
-        longest = max(len(source) for _, _, source in kept)
-        pieces = np.stack([audio.fit_length(source, longest) for _, _, source in kept])
-        found = list(model.inference.conditions(pieces))
-    return np.average(found, axis=0, weights=counts) if found else np.zeros(0, np.float32), left_out
-
-
-def _read_cache(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, str]]]:
-    """Conditions by label, and what was left out of each; nothing where there is no such file."""
-    if not path.is_file():
-        return {}, {}
-    arrays = files.read_arrays(path, ("labels", "conditions", "offsets", "left_out"))
-    pieces = np.split(arrays["conditions"], arrays["offsets"])
-    return dict(zip(map(str, arrays["labels"]), pieces, strict=True)), json.loads(str(arrays["left_out"]))
-
-
-def _write_cache(path: Path, known: dict[str, np.ndarray], left_out: dict[str, dict[str, str]]) -> None:
-    sizes = [len(condition) for condition in known.values()]
-    files.write_arrays(
-        path,
-        labels=np.array(list(known)),
-        conditions=np.concatenate(list(known.values())),
-        offsets=np.cumsum(sizes)[:-1],
-        left_out=np.array(json.dumps(left_out)),
-    )

@@ -20,7 +20,7 @@ def evaluate_tagging(networks: model_dir.Networks, data: Path) -> dict[str, Any]
     """
     train, validation = Clips(data, "train"), Clips(data, "validation")
     inference = Inference(networks)
-    found = categories(train, validation)
+    found, _ = categories(train, validation)
     numbers = range(len(validation))
     probability = np.stack(
         [

@@ -14,8 +14,10 @@ from uss_jax.evaluation.workers import Workers
 
 SCORE_RATE_HZ = 16_000  # of PESQ wide band and of all the published figures
 
-# Of a silent estimate: the least of every scale, for the measures themselves fail and to leave it out would reward it.
-LOWEST = {"pesq": 1.0, "csig": 1.0, "cbak": 1.0, "covl": 1.0, "ssnr": -10.0, "stoi": 0.0, "si_sdr": 0.0}
+# Of a silent estimate. To leave it out would reward it: measures that fail on silence get the least of their scale, and
+# ratios are 0 dB, as they are by definition.
+OF_SILENCE = {"pesq": 1.0, "csig": 1.0, "cbak": 1.0, "covl": 1.0, "ssnr": 0.0, "stoi": 0.0, "si_sdr": 0.0}
+TRAINING_FOLDERS = ("clean_trainset_wav", "clean_trainset_28spk_wav", "clean_trainset_56spk_wav")
 
 
 class Voicebank(Benchmark):
@@ -26,17 +28,14 @@ class Voicebank(Benchmark):
     whole = True
 
     def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
-        """See `Benchmark.plan`; of more than `per_class` files the whole list is taken, for there is one class."""
-        folder = self.data / f"clean_{split}set_wav"
-        clean = sorted(folder.glob("*.wav"))
-        if not clean:
-            raise ValueError(f"{folder}: no WAV files of Voicebank-DEMAND here")
+        """See `Benchmark.plan`; all files are taken, for there is one class."""
+        clean = self.data / "clean_testset_wav" if split == "test" else self._training_folder()
+        noisy = clean.name.replace("clean", "noisy")
+        names = sorted(path.name for path in clean.glob("*.wav"))
+        if not names:
+            raise ValueError(f"{clean}: no WAV files of Voicebank-DEMAND here")
         return Plan(
-            [
-                Item("speech", i, f"{folder.name}/{path.name}", mixture=f"noisy_{split}set_wav/{path.name}")
-                for i, path in enumerate(clean)
-            ],
-            {},
+            [Item("speech", i, f"{clean.name}/{name}", mixture=f"{noisy}/{name}") for i, name in enumerate(names)], {}
         )
 
     def read(self, item: Item) -> Sound:
@@ -57,7 +56,12 @@ class Voicebank(Benchmark):
 
     def training_files(self) -> Iterable[Path]:
         """See `Benchmark.training_files`."""
-        return (self.data / "clean_trainset_wav").glob("*.wav")
+        return self._training_folder().glob("*.wav")
+
+    def _training_folder(self) -> Path:
+        """The first that is there of the folders that the data set comes in: all speakers, 28 or 56."""
+        found = (self.data / name for name in TRAINING_FOLDERS if (self.data / name).is_dir())
+        return next(found, self.data / TRAINING_FOLDERS[0])
 
     def score(self, sounds: Sequence[Sound], estimates: Sequence[np.ndarray]) -> list[dict[str, float] | str]:
         """Measures of enhancement at 16 kHz."""
@@ -70,8 +74,8 @@ def _scores(sound: Sound, estimate: np.ndarray) -> dict[str, float] | str:
     )
     if is_silent(reference):
         return "silent source"
-    if not estimate.any():
-        return dict(LOWEST)
+    if is_silent(estimate):
+        return dict(OF_SILENCE)
     try:
         scores = speech_metrics.speech_scores(reference, estimate, SCORE_RATE_HZ)
     except ValueError as error:
