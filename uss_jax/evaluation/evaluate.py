@@ -177,7 +177,8 @@ def _begin(request: Request, paths: Paths, journal: Journal, workers: Workers) -
     """The items, from the earlier run that is gone on with or anew, and what had to be left out and why."""
     if journal.listed is None:
         others = (paths.result, paths.table, paths.picture, paths.mixtures)
-        if (found := next((path for path in others if path.exists()), None)) and not request.overwrite:
+        found = next((path for path in others if path.exists()), None)
+        if found and not paths.journal.exists() and not request.overwrite:  # not made by a run that did nothing yet
             raise ValueError(f"{found}: exists already; choose another --out, or begin anew (--overwrite)")
         listed, left_out = make_list(request, workers)
         for path in others:  # they would stand beside the journal of another run
