@@ -174,7 +174,9 @@ class Model:
         channels = [audio.resample(x, sample_rate_hz, audio.SAMPLE_RATE_HZ) for x in np.atleast_2d(samples.T)]
         mono = np.mean(channels, axis=0)
         mono_blocks = self._split(mono, overlap)
-        probabilities = self.inference.probabilities(mono_blocks)
+        hears = any(target.class_indices for target in wanted)  # queries by example do not ask what is active
+        silence = np.zeros((len(mono_blocks), audioset.CLASS_COUNT), np.float32)
+        probabilities = self.inference.probabilities(mono_blocks) if hears else silence
 
         # Every active (target, block) pair, in one list: full batches of one shape, whatever is asked for.
         active = [targets.activity(target, probabilities) >= THRESHOLD for target in wanted]
