@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -14,6 +15,8 @@ from uss_jax import audio, audioset
 from uss_jax.evaluation.benchmark import Sound
 from uss_jax.evaluation.fsd import Fsd50k, FsdKaggle2018
 from uss_jax.evaluation.items import Item
+from uss_jax.evaluation.journal import Journal
+from uss_jax.evaluation.run import Options, run
 from uss_jax.evaluation.voicebank import Voicebank
 from uss_jax.evaluation.workers import Workers
 
@@ -35,12 +38,20 @@ def noise(seconds, rate_hz, seed=0, peak=0.5, channels=1):
     return samples.astype(np.float32)
 
 
-def assert_left_out(left_out, data, names):
-    """Just these are left out, and why is told without the folder in which the data happen to lie."""
-    assert set(left_out) == set(names)
-    for why in left_out.values():
-        assert why
-        assert str(data) not in why
+class Nothing:
+    """Leaves mixtures as they are."""
+
+    def separate(self, items, sounds):
+        return [sound.mixture for sound in sounds]
+
+
+def left_out_of(benchmark, items, folder):
+    """Why a run leaves items out, by source; "" for those that have scores."""
+    journal = Journal(folder / "R.journal.jsonl", {})
+    journal.begin("list", {})
+    with Workers(0, benchmark) as workers:
+        run(benchmark, items, Nothing(), journal, workers, Options(batch_size=2))
+    return {items[place].source: row.get("left_out", "") for place, row in journal.rows.items()}
 
 
 # FSDKaggle2018 and FSD50K
@@ -166,10 +177,10 @@ def test_another_seed_gives_another_order_and_the_same_seed_the_same(tmp_path):
         ("../../outside.wav", "outside of its folder"),
         ("sub/../../../outside.wav", "outside of its folder"),
         ("{outside}", "no such file"),
-        ("link.wav", "outside of its folder"),
+        ("link.wav", "no such file"),
         ("", "a folder, where an audio file was expected"),
         ("no\0name.wav", "outside of its folder"),
-        ("x" * 300, ""),
+        ("x" * 300, "no such file"),
         ("text.wav", "not readable as audio"),
         ("empty.wav", "holds no samples"),
         ("nan.wav", "NaN"),
@@ -182,25 +193,62 @@ def test_what_cannot_be_used_is_left_out_by_name_and_nothing_outside_is_read(tmp
     name = name.format(outside=outside)
     data = write_kaggle(tmp_path / "data", [*CLIPS[:2], (name, "Loud"), *CLIPS[4:], ("silence2.wav", "Quiet")])
     folder = data / "FSDKaggle2018.audio_test"
-    (folder / "link.wav").symlink_to(outside)
+    (folder / "link.wav").symlink_to(tmp_path / "gone.wav")
     (folder / "text.wav").write_text("RIFF, but no more")
     soundfile.write(folder / "empty.wav", np.zeros(0), 8000)
     soundfile.write(folder / "nan.wav", np.full(16_000, np.nan), 8000, "FLOAT")
     for silence in ("silence.wav", "silence2.wav"):
         soundfile.write(folder / silence, np.zeros(16_000), 8000)
     found = plan(FsdKaggle2018(data), per_class=2)
-    relative = f"FSDKaggle2018.audio_test/{name}"
-    assert_left_out(found.left_out, data, [relative, "FSDKaggle2018.audio_test/silence2.wav"])
-    assert why in found.left_out[relative]
-    assert {item.source[-5] for item in found.items} == {"a"}  # the others lie beside what was left out
+    assert not found.left_out
+    sources = [f"FSDKaggle2018.audio_test/{clip}" for clip in ("a.wav", "b.wav", name, "e.wav", "silence2.wav")]
+    assert {item.source for item in found.items} == set(sources)  # each is the partner of the one before
+    gains = {item.source: item.partner_gain for item in found.items}
+    assert gains[sources[0]] == pytest.approx(50)
+    if name != "silence.wav":
+        assert gains[sources[1]] == gains[sources[2]] == 0
+    left_out = left_out_of(FsdKaggle2018(data), found.items, tmp_path)
+    assert {source for source, reason in left_out.items() if not reason} == {sources[0]}
+    assert why in left_out[sources[1]]
+    assert why in left_out[sources[2]]
+    assert "silent partner" in left_out[sources[3]]
+    assert left_out[sources[4]] == "silent source"
+    assert not any(str(data) in reason for reason in left_out.values())
+
+
+def test_links_in_the_folder_of_the_data_are_followed(tmp_path):
+    data = write_kaggle(tmp_path / "data", CLIPS)
+    found = plan(FsdKaggle2018(data))
+    folder = data / "FSDKaggle2018.audio_test"
+    (folder / "a.wav").rename(tmp_path / "elsewhere.wav")
+    (folder / "a.wav").symlink_to(tmp_path / "elsewhere.wav")
+    folder.rename(tmp_path / "audio")
+    folder.symlink_to(tmp_path / "audio")
+    (tmp_path / "link").symlink_to(data)
+    assert plan(FsdKaggle2018(tmp_path / "link")) == found
+    assert not any(left_out_of(FsdKaggle2018(tmp_path / "link"), found.items, tmp_path).values())
+
+
+@pytest.mark.parametrize("folder", [".", "..", "../data", "sub/.."])
+def test_names_outside_of_a_folder_that_is_named_from_within_are_refused(tmp_path, monkeypatch, folder):
+    data = write_kaggle(tmp_path / "data", CLIPS)
+    (data / "sub").mkdir()
+    monkeypatch.chdir(data / "sub" if folder == ".." else data)
+    for name in ("../outside.wav", "../../outside.wav", f"{tmp_path}/outside.wav"):
+        with pytest.raises(ValueError, match="names a file outside of its folder"):
+            FsdKaggle2018(Path(folder)).piece(name, 0.0)
+    assert FsdKaggle2018(Path(folder)).piece("FSDKaggle2018.audio_test/a.wav", 0.0).any()
 
 
 def test_a_clip_id_of_fsd50k_that_leads_elsewhere_is_left_out_by_name(tmp_path):
     soundfile.write(tmp_path / "outside.wav", noise(2.0, 8000), 8000)
     data = write_fsd50k(tmp_path / "data", [("1", "A"), ("../../outside", "B"), ("2", "A"), ("3", "B")])
     found = plan(Fsd50k(data), per_class=5)
-    assert_left_out(found.left_out, data, ["FSD50K.eval_audio/../../outside.wav"])
-    assert {item.source for item in found.items} == {"FSD50K.eval_audio/2.wav", "FSD50K.eval_audio/3.wav"}
+    assert not found.left_out
+    left_out = left_out_of(Fsd50k(data), found.items, tmp_path)
+    why = "'FSD50K.eval_audio/../../outside.wav': names a file outside of its folder"
+    names = ("1.wav", "../../outside.wav", "2.wav", "3.wav")  # the first has it as its partner
+    assert left_out == dict(zip((f"FSD50K.eval_audio/{name}" for name in names), (why, why, "", ""), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -323,6 +371,27 @@ def test_speech_that_cannot_be_read_or_is_silent_is_named(voices, tmp_path):
     assert np.isfinite(list(scores[1].values())).all()
 
 
+def test_silence_in_place_of_speech_has_the_lowest_scores_and_no_ratio(voices):
+    imported("pesq")
+    sound = Voicebank(voices).read(plan(Voicebank(voices)).items[0])
+    scores, quiet = Voicebank(voices).score([sound] * 2, [np.zeros_like(sound.source), 1e-6 * sound.source])
+    assert scores == {"pesq": 1, "csig": 1, "cbak": 1, "covl": 1, "ssnr": 0, "stoi": 0, "si_sdr": 0}
+    assert quiet == scores
+
+
+@pytest.mark.parametrize("part", ["clean_trainset_28spk_wav", "clean_trainset_56spk_wav", "clean_trainset_wav"])
+def test_the_training_set_may_be_of_28_or_56_speakers(tmp_path, part):
+    (tmp_path / part).mkdir()
+    for name in ("b.wav", "a.wav"):
+        soundfile.write(tmp_path / part / name, noise(0.1, 8000), 8000)
+    items = plan(Voicebank(tmp_path), "train").items
+    noisy = part.replace("clean", "noisy")
+    assert items == [Item("speech", i, f"{part}/{x}.wav", mixture=f"{noisy}/{x}.wav") for i, x in enumerate("ab")]
+    assert sorted(Voicebank(tmp_path).training_files()) == [tmp_path / part / "a.wav", tmp_path / part / "b.wav"]
+    assert Voicebank(tmp_path).query_source(items[0]).any()
+
+
 def test_without_clean_files_voicebank_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="clean_testset_wav: no WAV files"):
-        plan(Voicebank(tmp_path))
+    for split in ("test", "train"):
+        with pytest.raises(ValueError, match=f"clean_{split}set_wav: no WAV files"):
+            plan(Voicebank(tmp_path), split)

@@ -11,7 +11,7 @@ from test_metrics import imported
 from uss_jax.evaluation import pairs
 from uss_jax.evaluation.benchmark import Sound
 from uss_jax.evaluation.evaluate import Request, evaluate
-from uss_jax.evaluation.items import read_list, to_csv
+from uss_jax.evaluation.items import Item, read_list, to_csv
 from uss_jax.evaluation.musdb18 import Musdb18, seconds_heard, stem_scores
 from uss_jax.evaluation.run import Options
 from uss_jax.evaluation.workers import Workers
@@ -179,26 +179,53 @@ def scored(data, work):
     return result
 
 
-def test_silent_missing_and_truncated_stems_are_left_out_by_name_and_the_others_are_scored(tmp_path):
+@pytest.mark.parametrize("cut", ["drums", "vocals"])
+def test_silent_missing_and_truncated_stems_are_left_out_by_name_and_the_others_are_scored(tmp_path, cut):
     imported("stempeg")
     data = tmp_path / "data"
-    songs = [write_song(data, name, silent=silent) for name, silent in (("A", ()), ("B", ("vocals",)), ("C", ()))]
+    silent = {"A": (), "B": ("other",), "C": ()}
+    songs = [write_song(data, name, silent=stems, seconds=3.5) for name, stems in silent.items()]
     (songs[0] / "bass.wav").unlink()
-    drums = (songs[2] / "drums.wav").read_bytes()
-    (songs[2] / "drums.wav").write_bytes(drums[:-10_000])
+    truncated = songs[2] / f"{cut}.wav"
+    truncated.write_bytes(truncated.read_bytes()[:-40_000])  # more than a second
     (data / "test/D.stem.mp4").write_text("no streams")
     result = scored(data, tmp_path)
-    assert {label: row["n"] for label, row in result["per_class"].items()} == dict.fromkeys(TARGETS, 2) | {"other": 3}
+    counts = dict.fromkeys(TARGETS, 3) | {"other": 2, "bass": 2, cut: 2}
+    assert {label: row["n"] for label, row in result["per_class"].items()} == counts
     for row in result["per_class"].values():
         assert np.isfinite(list(row.values())).all()
     left_out = {name.split(": ")[1]: why for name, why in result["left_out"]["names"].items()}
     assert result["left_out"]["items"] == result["left_out"]["count"] == len(left_out) == 7
+    assert not result["left_out"]["classes"]
     assert {name for name in left_out if "/D/" in name} == {f"test/D/{target}" for target in TARGETS}
     assert all("test/D.stem.mp4: not readable" in why for name, why in left_out.items() if "/D/" in name)
-    assert left_out["test/B/vocals"] == "silent source"
-    assert left_out["test/C/drums"].startswith("test/C/drums: of another length")
+    assert left_out["test/B/other"] == "silent source"
+    assert left_out[f"test/C/{cut}"].startswith(f"test/C/{cut}: of another length")
     assert "test/A/bass.wav: no such file" in left_out["test/A/bass"]
     assert not any(str(tmp_path) in why for why in left_out.values())
+
+
+def test_a_track_as_folder_and_as_stems_is_listed_once_and_the_folder_is_read(tmp_path):
+    song = write_song(tmp_path, "A")
+    song.with_name("A.stem.mp4").write_text("no streams")
+    items = plan(tmp_path)
+    assert [item.source for item in items] == [f"test/A/{target}" for target in TARGETS]
+    for item in items:
+        np.testing.assert_array_equal(
+            Musdb18(tmp_path).read(item).source, soundfile.read(song / f"{item.label}.wav", dtype="float32")[0]
+        )
+
+
+def test_tracks_may_be_links_but_lists_name_none_outside_of_the_folder(tmp_path):
+    song = write_song(tmp_path / "elsewhere", "A")
+    (tmp_path / "data/test").mkdir(parents=True)
+    (tmp_path / "data/test/A").symlink_to(song)
+    (item, *_) = plan(tmp_path / "data")
+    assert Musdb18(tmp_path / "data").read(item).source.any()
+    for track in ("../elsewhere/test/A", str(song)):
+        outside = Item("vocals", 0, f"{track}/vocals", mixture=f"{track}/mixture")
+        with pytest.raises(ValueError, match="names a file outside of its folder"):
+            Musdb18(tmp_path / "data").read(outside)
 
 
 def test_a_track_in_mono_beside_one_in_stereo_is_scored_or_left_out(tmp_path):

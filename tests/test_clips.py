@@ -1,5 +1,6 @@
 """The items of the benchmarks on clips, and the sources of their average queries; no model takes part."""
 
+import dataclasses
 import json
 from collections import Counter
 from types import SimpleNamespace
@@ -10,10 +11,13 @@ import pytest
 from uss_jax import audio, audioset, dataset, mixing
 from uss_jax.anchors import Anchors
 from uss_jax.dataset import Clips
+from uss_jax.evaluation import averages, run
 from uss_jax.evaluation import clips as benchmarks
-from uss_jax.evaluation import systems
+from uss_jax.evaluation import items as item_lists
 from uss_jax.evaluation.audioset import AnchorMixtures
 from uss_jax.evaluation.clips import Category, Folder
+from uss_jax.evaluation.evaluate import Request, make_list
+from uss_jax.evaluation.journal import Journal
 from uss_jax.evaluation.workers import Workers
 
 DOG, BARK, RAIN, SPEECH, HELICOPTER = 74, 75, 289, 0, 339
@@ -94,9 +98,10 @@ def test_classes_that_part_in_either_split_are_two_categories():
     assert [c.name for c in benchmarks.categories(apart, together)[0]] == ["Dog", "Bark"]
 
 
-def test_a_class_without_clips_in_either_split_is_not_evaluated():
-    found = benchmarks.categories(Labelled((DOG,), (RAIN,)), Labelled((DOG,), (SPEECH,)))[0]
+def test_a_class_without_clips_in_either_split_is_not_evaluated_and_named_if_it_has_validation_clips():
+    found, untrained = benchmarks.categories(Labelled((DOG,), (RAIN,)), Labelled((DOG,), (SPEECH,)))
     assert found == [Category("Dog", (DOG,))]
+    assert untrained == ["Speech"]
 
 
 def test_the_clips_of_a_category_are_all_that_have_its_labels():
@@ -156,7 +161,15 @@ def test_partners_share_no_label_and_vary(train, validation):
 def test_where_all_clips_share_a_label_there_is_nothing_to_mix():
     dogs = Labelled((DOG,), (DOG, BARK))
     with pytest.raises(ValueError, match="labelled: no two validation clips without a common label"):
-        benchmarks.choose_pairs([Category("Dog", (DOG,))], dogs, per_class=2, seed=0)[0]
+        benchmarks.choose_pairs([Category("Dog", (DOG,))], dogs, per_class=2, seed=0)
+
+
+def test_a_clip_that_shares_a_label_with_every_other_is_said_to_have_no_partner():
+    clips = Labelled((DOG,), (DOG, RAIN), (RAIN,))
+    categories = [Category("Dog", (DOG,)), Category("Rain", (RAIN,))]
+    pairs, alone = benchmarks.choose_pairs(categories, clips, per_class=4, seed=0)
+    assert pairs == [(categories[0], 0, 2)] * 2 + [(categories[1], 2, 0)] * 2
+    assert set(alone) == {1}
 
 
 # The sounds of clips
@@ -271,6 +284,24 @@ def test_items_are_a_function_of_the_seed(tones, make):
     assert plan_of(benchmark, seed=3).items != plan_of(benchmark, seed=4).items
 
 
+def test_classes_without_training_clips_and_clips_without_partners_are_left_out_by_name(tmp_path):
+    rows = ["a.wav,Dog,0", "b.wav,Rain,0", "c.wav,Dog,1", "d.wav,Rain,1", 'e.wav,"Dog,Rain",1', "f.wav,Cat,1"]
+    random = np.random.default_rng(0)
+    sounds = {f"{name}.wav": random.normal(0, 0.1, 70_000).astype(np.float32) for name in "abcdef"}
+    prepare(tmp_path, sounds, rows, held="fold=1")
+    items, left_out = plan_of(Folder(tmp_path / "held"), per_class=20)
+    assert Counter(item.label for item in items).keys() == {"Dog", "Rain"}
+    assert left_out == {"Cat": "no training clip"}  # with the cat, every other clip can be mixed
+    sounds.pop("f.wav")
+    prepare(tmp_path / "less", sounds, rows[:-1], held="fold=1")
+    items, left_out = plan_of(Folder(tmp_path / "less" / "held"), per_class=2)
+    assert [(item.source, item.partner) for item in items] == [
+        ("validation/c.wav", "validation/d.wav"),
+        ("validation/d.wav", "validation/c.wav"),
+    ]
+    assert left_out == {"validation/e.wav": "no clip without a common label"}
+
+
 def test_the_classes_of_a_category_are_found_by_its_name(tones):
     benchmark = Folder(tones.dataset)
     found = {item.label: benchmark.classes(item) for item in plan_of(benchmark, per_class=1).items}
@@ -315,8 +346,21 @@ def test_anchors_of_one_class_alone_cannot_be_mixed(tones, validation):
     every = anchors_of(validation)
     dogs = np.isin(every.label, (DOG, BARK))
     only = Anchors(every.clip[dogs], every.label[dogs], every.start[dogs], every.confidence[dogs])
-    with pytest.raises(ValueError, match="no two clips of 'validation' without a common label to be mixed"):
-        plan_of(AnchorMixtures(tones.dataset, anchors={"validation": only}))
+    benchmark = AnchorMixtures(tones.dataset, anchors={"validation": only})
+    assert plan_of(benchmark) == ([], {"validation/dog-4.wav": "no clip without a common label"})
+    says = r"no item could be made; the first: validation/dog-4\.wav: no clip without a common label"
+    with Workers(0, benchmark) as workers, pytest.raises(ValueError, match=says):
+        make_list(Request("audioset", tones.dataset), workers)
+
+
+def test_an_anchor_without_a_partner_is_left_out_by_name_and_the_others_are_mixed(tmp_path):
+    random = np.random.default_rng(0)
+    sounds = {f"{name}.wav": random.normal(0, 0.1, 70_000).astype(np.float32) for name in "abc"}
+    prepare(tmp_path, sounds, ["a.wav,Dog,0", "b.wav,Rain,0", 'c.wav,"Dog,Rain",0'], whole=None)
+    items, left_out = plan_of(anchor_mixtures(tmp_path / "whole"), per_class=4)
+    assert left_out == {"train/c.wav": "no clip without a common label"}
+    pairs = Counter((item.label, item.source, item.partner) for item in items)
+    assert pairs == {("Dog", "train/a.wav", "train/b.wav"): 2, ("Rain", "train/b.wav", "train/a.wav"): 2}
 
 
 def test_files_are_named_after_the_class(tones):
@@ -328,6 +372,16 @@ def test_files_are_named_after_the_class(tones):
 
 
 # Sounds that cannot be used
+
+
+def prepare(folder, sounds, rows, **held_out):
+    """Makes datasets of these clips, one for each name of `held_out`."""
+    for name, samples in sounds.items():
+        audio.write(folder / "audio" / name, samples, RATE_HZ)
+    (folder / "labels.csv").write_text("\n".join(["filename,mids,fold", *rows, ""]))
+    for name, expression in held_out.items():
+        splits = dataset.collect([folder / "audio"], [folder / "labels.csv"], held_out=expression)
+        dataset.prepare(name, splits, folder)
 
 
 @pytest.fixture(scope="module")
@@ -348,31 +402,73 @@ def small(tmp_path_factory):
             if name == "rain-2.wav":
                 samples = 0 * samples
             sounds[name] = samples
-            audio.write(folder / "audio" / name, samples, RATE_HZ)
             rows.append(f"{name},{label},{fold}")
-    (folder / "labels.csv").write_text("\n".join(["filename,mids,fold", *rows, ""]))
-    for name, held_out in (("held", "fold=2"), ("whole", None)):
-        splits = dataset.collect([folder / "audio"], [folder / "labels.csv"], held_out=held_out)
-        dataset.prepare(name, splits, folder)
+    prepare(folder, sounds, rows, held="fold=2", whole=None)
     return folder / "held", sounds
 
 
+class Half:
+    """A system that halves the mixture."""
+
+    def separate(self, items, sounds):
+        return [np.float32(0.5) * sound.mixture for sound in sounds]
+
+
+def reasons_of(benchmark, items, path):
+    """Why each item is left out in a run, or "" where it is scored."""
+    journal = Journal(path, {})
+    journal.begin(item_lists.digest(items), {})
+    with Workers(0, benchmark) as workers:
+        run.run(benchmark, items, Half(), journal, workers, run.Options())
+    return [journal.rows[place].get("left_out", "") for place in item_lists.firsts(items)]
+
+
 @pytest.mark.parametrize("make", [Folder, anchor_mixtures])
-def test_silent_clips_are_left_out_by_name_as_sources_and_as_partners(small, make):
+def test_silent_clips_stay_in_the_list_and_are_left_out_by_the_run_as_sources_and_as_partners(small, make, tmp_path):
     path, _ = small
-    items, left_out = plan_of(make(path), per_class=8)
-    assert left_out == {"validation/rain-2.wav": "silent"}
-    assert {item.label for item in items} == {"Dog", "Speech"}
-    assert not [item for item in items if "rain" in item.source or "rain" in item.partner]
-    assert len(items) < 16  # the silent clip is a partner, too
-    assert all(item.partner_gain > 0 for item in items)
+    benchmark = make(path)
+    items, left_out = plan_of(benchmark, per_class=8)
+    assert not left_out
+    assert Counter(item.label for item in items) == {"Dog": 8, "Rain": 8, "Speech": 8}
+    reasons = reasons_of(benchmark, items, tmp_path / "r.jsonl")
+    for item, why in zip(items, reasons, strict=True):
+        if item.label == "Rain":
+            assert why == "silent source"
+        elif "rain" in item.partner:
+            assert why == "validation/rain-2.wav: silent partner"
+        else:
+            assert why == ""
+            assert item.partner_gain == pytest.approx(1, rel=0.2)
+    assert set(reasons) == {"silent source", "validation/rain-2.wav: silent partner", ""}
+
+
+@pytest.mark.parametrize("make", [Folder, anchor_mixtures])
+def test_clips_that_cannot_be_read_stay_in_the_list_without_a_gain_and_are_left_out_by_the_run(tones, make, tmp_path):
+    made = make(tones.dataset)
+
+    class Damaged(type(made)):
+        def piece(self, name, start_s):
+            if "rain" in name:
+                raise ValueError(f"{self.data}/{name}: damaged")
+            return super().piece(name, start_s)
+
+    benchmark = Damaged(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)})
+    items, left_out = plan_of(benchmark, per_class=8)
+    assert not left_out
+    sound = [dataclasses.replace(item, partner_gain=0.0) for item in plan_of(made, per_class=8).items]
+    assert [dataclasses.replace(item, partner_gain=0.0) for item in items] == sound
+    damaged = ["rain" in item.source + item.partner for item in items]
+    assert [item.partner_gain == 0 for item in items] == damaged
+    assert 8 < sum(damaged) < len(items)
+    why = "validation/rain-4.wav: damaged"
+    assert reasons_of(benchmark, items, tmp_path / "r.jsonl") == [why if of_item else "" for of_item in damaged]
 
 
 # Average queries
 
 
 def test_the_training_sources_of_a_folder_are_the_loudest_parts_of_its_clips(tones, train):
-    items, left_out = plan_of(Folder(tones.dataset), "train", per_class=1, seed=7)
+    items, left_out = plan_of(Folder(tones.dataset), "train", per_class=9, seed=7)
     assert not left_out
     assert Counter(item.label for item in items) == {"Speech": 3, "Dog / Bark": 3, "Rain": 3, "Helicopter": 3}
     assert len({item.source for item in items}) == 12
@@ -381,9 +477,8 @@ def test_the_training_sources_of_a_folder_are_the_loudest_parts_of_its_clips(ton
         assert not item.partner
 
 
-def test_a_folder_takes_at_most_so_many_training_clips_of_a_class(tones, monkeypatch):
-    monkeypatch.setattr(benchmarks, "QUERY_CLIPS", 2)
-    items = plan_of(Folder(tones.dataset), "train").items
+def test_a_folder_takes_at_most_so_many_training_clips_of_a_class(tones):
+    items = plan_of(Folder(tones.dataset), "train", per_class=2).items
     assert set(Counter(item.label for item in items).values()) == {2}
 
 
@@ -398,20 +493,27 @@ def test_the_training_sources_of_anchors_are_balanced_anchors_of_the_training_cl
 
 
 class Feature:
-    """Stands for a model: its condition of a sound is the first four samples. It counts what it is given."""
+    """Stands for a model: its condition of a sound is the first four samples. It counts what it is given.
 
-    def __init__(self):
+    It can be made to stop when it has heard its `last` sounds.
+    """
+
+    def __init__(self, batch_size=8, last=None):
         self.heard = 0
-        self.inference = SimpleNamespace(conditions=self._conditions)
+        self.inference = SimpleNamespace(conditions=self._conditions, batch_size=batch_size)
+        self._last = last
 
     def _conditions(self, pieces):
+        if self.heard == self._last:
+            raise KeyboardInterrupt
         self.heard += len(pieces)
         return pieces[:, :4]
 
 
-def averages_of(model, benchmark, labels, fingerprint="a", per_class=3, seed=0):
+def averages_of(model, benchmark, labels, fingerprint="a", seed=0):
+    key = averages.state(benchmark, model, fingerprint, seed)
     with Workers(0, benchmark) as workers:
-        return systems.average_conditions(model, fingerprint, workers, labels, per_class, seed)
+        return averages.average_conditions(model, key, workers, labels, seed)
 
 
 @pytest.fixture
@@ -421,17 +523,23 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("make", "per_class", "count"), [(Folder, 9, 3), (anchor_mixtures, 2, 2), (anchor_mixtures, 7, 7)]
+    ("make", "most", "count"),
+    [(Folder, 2, 2), (Folder, 9, 3), (anchor_mixtures, 2, 2), (anchor_mixtures, 7, 7), (anchor_mixtures, None, 100)],
 )
-def test_an_average_query_is_the_mean_over_the_training_sources_of_its_label(tones, cache, make, per_class, count):
-    """A source that comes up several times counts as often."""
-    benchmark = make(tones.dataset)
+def test_an_average_query_is_the_mean_over_the_training_sources_of_its_label(
+    tones, cache, monkeypatch, make, most, count
+):
+    """A source that comes up several times counts as often. At most 100 are taken, as in the paper."""
+    if most is not None:
+        monkeypatch.setattr(averages, "CLIPS_OF_CLASS", most)
+    benchmark, model = make(tones.dataset), Feature()
     labels = ["Rain", "Speech"]
-    found, left_out = averages_of(Feature(), benchmark, labels, per_class=per_class)
+    found, left_out = averages_of(model, benchmark, labels)
     assert not left_out
     assert list(found) == labels
+    assert model.heard == 2 * min(count, 3)  # each of the three clips once
     for label in labels:
-        items = [item for item in plan_of(benchmark, "train", per_class).items if item.label == label]
+        items = [item for item in plan_of(benchmark, "train", most or 100).items if item.label == label]
         assert len(items) == count
         expected = np.mean([benchmark.query_source(item)[:4] for item in items], axis=0)
         np.testing.assert_allclose(found[label], expected, rtol=1e-6)
@@ -446,16 +554,41 @@ def test_average_queries_are_kept_and_only_what_is_missing_is_made(tones, cache)
     np.testing.assert_array_equal(again["Rain"], first["Rain"])
     assert averages_of(model, benchmark, ["Speech", "Rain"])[0].keys() == again.keys()
     assert model.heard == 6
-    assert len(list((cache / "queries").iterdir())) == 1
+    (folder,) = (cache / "queries").iterdir()
+    assert folder.name == averages.state(benchmark, model, "a", 0)
+    assert len(list(folder.iterdir())) == 2  # a file of each label
 
 
-@pytest.mark.parametrize("change", [{"fingerprint": "b"}, {"per_class": 2}, {"seed": 1}])
-def test_average_queries_are_made_anew_for_another_model_number_or_seed(tones, cache, change):
+def test_the_query_of_a_label_is_kept_as_soon_as_it_is_made(tones, cache):
+    """What was interrupted goes on there, and ends with the same."""
+    benchmark, interrupted, model = Folder(tones.dataset), Feature(last=6), Feature()
+    labels = ["Rain", "Speech", "Helicopter"]
+    with pytest.raises(KeyboardInterrupt):
+        averages_of(interrupted, benchmark, labels)
+    assert len(list(cache.glob("queries/*/*"))) == 2
+    found, _ = averages_of(model, benchmark, labels)
+    assert (interrupted.heard, model.heard) == (6, 3)
+    once, _ = averages_of(Feature(), benchmark, labels, fingerprint="b")
+    assert list(found) == list(once) == labels
+    for label in labels:
+        np.testing.assert_array_equal(found[label], once[label])
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "b"}, {"seed": 1}])
+def test_average_queries_are_made_anew_for_another_model_or_seed(tones, cache, change):
     benchmark, model = anchor_mixtures(tones.dataset), Feature()
     averages_of(model, benchmark, ["Rain"])
     before = model.heard
     averages_of(model, benchmark, ["Rain"], **change)
     assert model.heard > before
+
+
+def test_average_queries_are_made_anew_for_another_batch_size(tones, cache):
+    """It changes the last bits."""
+    for batch_size in (8, 4):
+        model = Feature(batch_size)
+        averages_of(model, Folder(tones.dataset), ["Rain"])
+        assert model.heard == 3
 
 
 def test_average_queries_are_made_anew_for_other_anchors(tones, cache):
@@ -494,7 +627,7 @@ def test_training_sources_that_cannot_be_read_are_left_out_by_name_each_time(sma
 
 def test_a_damaged_cache_of_queries_is_named(tones, cache):
     averages_of(Feature(), Folder(tones.dataset), ["Rain"])
-    (path,) = (cache / "queries").iterdir()
+    (path,) = cache.glob("queries/*/*")
     path.write_bytes(b"no archive")
     with pytest.raises(ValueError, match=rf"{path.name}: not a complete index"):
         averages_of(Feature(), Folder(tones.dataset), ["Rain"])

@@ -29,7 +29,12 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     """Starts Python in a process group of its own, as a shell would."""
     command = [sys.executable, *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, cwd=ROOT, start_new_session=True, **pipes)
+    return subprocess.Popen(command, text=True, cwd=ROOT, start_new_session=True, preexec_fn=hear_ctrl_c, **pipes)
+
+
+def hear_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and all that is started from there inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[str], seconds: float = 60) -> tuple[str, str]:
@@ -68,6 +73,14 @@ def run_eval(*arguments: object, status: int = 0) -> tuple[str, str]:
         ("--benchmark=fsd50k --data={0} --model=tiny --out={0}/R.json --seed=-1", "--seed: expected a number"),
         ("--benchmark=fsd50k --data={0} --model=tiny --out={0}/R.json --query=best", "invalid choice: 'best'"),
         ("--benchmark=scenes --data={0} --estimates={0} --out={0}/R.json", "--benchmark=scenes needs --model"),
+        (
+            "--benchmark=scenes --data={0} --model=tiny --out={0}/R.json --limit=3",
+            "--limit has no meaning for --benchm",
+        ),
+        ("--benchmark=scenes --data={0} --model=tiny --out={0}/R.json --paper", "--paper has no meaning for --benchm"),
+        ("--benchmark=tagging --data={0} --model=tiny --out={0}/R.json --query=label", "--query has no meaning for"),
+        ("--benchmark=tagging --data={0} --model=tiny --out={0}/R.json --overwrite", "--overwrite has no meaning for"),
+        ("--benchmark=tagging --data={0} --export={0}/pairs", "--benchmark=tagging needs --model"),
         ("--compare {0}/R.json", "expected 2 arguments"),
     ],
 )
@@ -112,6 +125,8 @@ def inputs(tmp_path) -> Path:
             "--benchmark=fsdkaggle2018 --data={0}/set --estimates={0}/empty --mixtures={0}/list.csv",
             "list.csv: has no column",
         ),
+        ("--benchmark=fsdkaggle2018 --data={0}/empty --estimates={0}/gone", "{0}/gone: no such folder"),
+        ("--benchmark=fsdkaggle2018 --data={0}/set --estimates={0}/file", "{0}/file: no such folder"),
         ("--benchmark=fsdkaggle2018 --data={0}/set --model={0}/empty", "{0}/empty: not a model directory"),
         ("--benchmark=fsdkaggle2018 --data={0}/set --model=tiny", "train_post_competition.csv: no such file"),
         ("--benchmark=audioset --data={0}/pairs --model=tiny", "{0}/pairs: no training sources for average queries"),
@@ -154,6 +169,23 @@ def test_items_are_exported_without_a_model_and_scored_from_estimates(inputs):
     assert "+0.00 (+0.00 … +0.00)" in out
 
 
+@pytest.mark.parametrize("name", ["R.json", "R.md", "R.png", "R.mixtures.csv"])
+def test_what_no_run_wrote_is_overwritten_only_where_that_is_asked_for(inputs, name):
+    (inputs / name).write_text("mine")
+    arguments = ["--benchmark=fsdkaggle2018", f"--data={inputs}/set", f"--estimates={inputs}/empty",
+                 f"--out={inputs}/R.json", "--per-class=2", "--workers=0"]  # fmt: skip
+    before = sorted(inputs.iterdir())
+    _, error = run_eval(*arguments, status=1)
+    assert error.startswith(f"eval.py: {inputs}/{name}: exists already; ")
+    assert error.count("\n") == 1
+    assert sorted(inputs.iterdir()) == before
+    assert (inputs / name).read_text() == "mine"
+    if name == "R.mixtures.csv":
+        _, error = run_eval(*arguments, "--overwrite", status=1)
+        assert "none of 4 items could be scored" in error
+        assert (inputs / name).read_text() != "mine"
+
+
 # Interruption
 
 
@@ -193,15 +225,15 @@ def test_a_run_that_was_killed_and_interrupted_ends_with_the_same_bytes(data_dir
         file.write('{"item": 19, "estim')  # a line that was cut off
     before = done(parts)
 
-    _, error = run_eval(*options(data_dir, parts, "--seed=5")[1:], status=1)
-    assert "R.journal.jsonl: of a run with another seed (1234, now 5)" in error
+    _, error = run_eval(*options(data_dir, parts, "--per-class=5")[1:], status=1)
+    assert "R.journal.jsonl: of a run with another per_class (100, now 5)" in error
     out, _ = run_eval(*options(data_dir, parts)[1:])
     assert f"{ITEMS - before} done now" in out
     for name in ("R.json", "R.md", "R.mixtures.csv"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
     assert json.loads((parts / "R.json").read_text())["n"] == ITEMS
     out, _ = run_eval(*options(data_dir, parts)[1:])
-    assert "0 done now" in out
+    assert "; done before; left out: 0\n" in out
     assert (parts / "R.json").read_bytes() == (whole / "R.json").read_bytes()
     assert sorted(path.name for path in parts.iterdir()) == sorted(path.name for path in whole.iterdir())
 

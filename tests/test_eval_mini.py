@@ -17,7 +17,7 @@ from test_benchmarks_slakh import stem, write_track
 from test_metrics import imported
 
 from uss_jax import audioset, dataset, files, mining, speech_metrics
-from uss_jax.evaluation import evaluate
+from uss_jax.evaluation import evaluate, items
 from uss_jax.evaluation.run import Options
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -163,8 +163,8 @@ def exported(folder: Path) -> dict[tuple[str, str], list[np.ndarray]]:
     return found
 
 
-def recomputed(name: str, folder: Path) -> dict[str, dict[str, float]]:
-    """The median of every metric over the items of a class, and their number."""
+def recomputed(name: str, folder: Path) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """The median and the mean of every metric over the items of a class, and their number."""
     found = exported(folder)
     if name == "musdb18":
         rows = {}
@@ -177,16 +177,20 @@ def recomputed(name: str, folder: Path) -> dict[str, dict[str, float]]:
     of_label: dict[str, list[dict[str, float]]] = {}
     for (label, _), row in rows.items():
         of_label.setdefault(label, []).append(row)
-    return {
-        label: {metric: np.median([row[metric] for row in several]) for metric in several[0]} | {"n": len(several)}
-        for label, several in of_label.items()
-    }
+    medians, means = (
+        {
+            label: {metric: average([row[metric] for row in several]) for metric in several[0]} | {"n": len(several)}
+            for label, several in of_label.items()
+        }
+        for average in (np.median, np.mean)
+    )
+    return medians, means
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_figure_follows_from_the_exported_files(name, run_of):
     done = run_of(name)
-    expected = recomputed(name, done.folder)
+    expected, means = recomputed(name, done.folder)
     assert done.result["per_class"].keys() == expected.keys()
     assert len(expected) == {"musdb18": 4, "voicebank": 1, "slakh2100": 4}.get(name, 6)
     for label, row in expected.items():
@@ -194,7 +198,12 @@ def test_every_figure_follows_from_the_exported_files(name, run_of):
     mean = {metric: np.mean([row[metric] for row in expected.values()]) for metric in done.result["mean"]}
     assert done.result["mean"] == pytest.approx(mean, abs=1e-6)
     assert done.result["n"] == sum(row["n"] for row in expected.values())
+    over_items = {metric: sum(row[metric] * row["n"] for row in means.values()) / done.result["n"] for metric in mean}
+    assert done.result["mean_over_items"] == pytest.approx(over_items, abs=1e-6)
     assert done.result["left_out"]["items"] == 0
+    assert not any(
+        folder in (done.folder / "R.json").read_text() for folder in map(str, (done.folder, done.request.data))
+    )
     if name not in ("musdb18", "voicebank"):
         assert set(mean) == SEGMENT_METRICS
 
@@ -247,8 +256,10 @@ def test_a_silent_stem_is_left_out_by_the_oracle_protocol_and_a_quiet_one_is_not
     samples, rate_hz = soundfile.read(vocals)
     soundfile.write(vocals, peak / np.abs(samples).max() * samples, rate_hz)
     result = run(tmp_path, "musdb18", tmp_path / "data", query="oracle").result
-    assert result["left_out"] == {"count": len(left_out), "items": len(left_out), "names": left_out}
-    assert {"vocals", "bass", "drums", "other"} - set(result["per_class"]) == {name.split(",")[0] for name in left_out}
+    classes = [name.split(",")[0] for name in left_out]
+    count = len(left_out)
+    assert result["left_out"] == {"count": count, "items": count, "classes": classes, "names": left_out}
+    assert {"vocals", "bass", "drums", "other"} - set(result["per_class"]) == set(classes)
 
 
 def test_ideal_masks_are_better_than_the_estimate(run_of, tmp_path):
@@ -289,26 +300,60 @@ def kaggle(data_dir, tmp_path, monkeypatch) -> Path:
 
 
 def queries() -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in (files.cache_folder() / "queries").iterdir()}
+    """The files of average queries: one for each label, in a folder for each key."""
+    return {path: path.stat().st_mtime_ns for path in (files.cache_folder() / "queries").glob("*/*")}
 
 
 def test_average_queries_are_kept_and_an_unreadable_training_clip_is_named_each_time(kaggle, tmp_path):
     broken = kaggle / "FSDKaggle2018.audio_train/0adb5fb9.wav"
     broken.write_text("no audio")
     one = run(tmp_path / "one", "fsdkaggle2018", kaggle, per_class=2).result
-    (path,) = queries()
-    os.utime(path, ns=(1, 1))
+    kept = list(queries())
+    assert len(kept) == 6
+    assert {path.parent.name for path in kept} == {one["settings"]["queries"]}
+    for path in kept:
+        os.utime(path, ns=(1, 1))
     other = run(tmp_path / "other", "fsdkaggle2018", kaggle, per_class=2).result
-    assert queries() == {path: 1}  # read, and not written
+    assert queries() == dict.fromkeys(kept, 1)  # read, and not written
     assert other == one
     assert one["left_out"]["names"].keys() == {"FSDKaggle2018.audio_train/0adb5fb9.wav"}
     assert one["left_out"]["items"] == 0
     assert one["left_out"]["count"] == 1
 
+    kept[0].unlink()  # as in a run that was interrupted
+    assert run(tmp_path / "third", "fsdkaggle2018", kaggle, per_class=2).result == one
+    assert {path for path, time in queries().items() if time != 1} == {kept[0]}
+
     shutil.copyfile(kaggle / "FSDKaggle2018.audio_train/b4aa587d.wav", broken)
-    mended = run(tmp_path / "mended", "fsdkaggle2018", kaggle, per_class=2).result
-    assert len(queries()) == 2
+    with pytest.raises(ValueError, match="of a run with another queries"):
+        run(tmp_path / "one", "fsdkaggle2018", kaggle, per_class=2)
+    assert json.loads((tmp_path / "one/R.json").read_text()) == one
+    mended = run(tmp_path / "one", "fsdkaggle2018", kaggle, per_class=2, overwrite=True).result
+    assert len({path.parent for path in queries()}) == 2
     assert mended["left_out"]["count"] == 0
+
+
+def test_how_many_items_are_taken_does_not_change_the_average_queries(kaggle, tmp_path):
+    one, other = (
+        run(tmp_path / str(per_class), "fsdkaggle2018", kaggle, per_class=per_class).result for per_class in (1, 2)
+    )
+    assert one["settings"]["queries"] == other["settings"]["queries"]
+    assert len(queries()) == 6
+    assert other["n"] == 2 * one["n"]
+
+
+def test_a_file_that_was_repaired_is_scored_by_the_same_command(kaggle, tmp_path):
+    whole = run(tmp_path / "whole", "fsdkaggle2018", kaggle, per_class=2, query="oracle").result
+    listed = items.read_list(tmp_path / "whole/R.mixtures.csv")
+    broken = kaggle / listed[0].source
+    content = broken.read_bytes()
+    fields: dict[str, Any] = {"query": "oracle", "mixtures": tmp_path / "whole/R.mixtures.csv", "per_class": 2}
+    broken.write_text("no audio")
+    less = run(tmp_path / "repaired", "fsdkaggle2018", kaggle, **fields).result
+    assert less["n"] < whole["n"] == 12
+    broken.write_bytes(content)
+    repaired = run(tmp_path / "repaired", "fsdkaggle2018", kaggle, **fields).result
+    assert repaired | {"settings": None} == whole | {"settings": None}
 
 
 def test_a_class_without_training_clips_is_named_and_counted(kaggle, tmp_path):
@@ -319,6 +364,7 @@ def test_a_class_without_training_clips_is_named_and_counted(kaggle, tmp_path):
     assert {name.split(":")[0] for name in names} == {"Gong, 0", "Gong, 1"}
     assert result["left_out"]["items"] == len(names) == 2
     assert "Gong" not in result["per_class"]
+    assert result["left_out"]["classes"] == ["Gong"]
     assert result["n"] == 10
 
 
@@ -345,6 +391,6 @@ def test_other_anchors_make_other_queries(esc10, tmp_path, monkeypatch):
         run(tmp_path / folder, "audioset", esc10, per_class=1, anchors=tmp_path / folder).result
         for folder in ("one", "other")
     )
-    assert len(queries()) == 2
+    assert len({path.parent for path in queries()}) == 2
     assert one["settings"]["mixtures"] == other["settings"]["mixtures"]
     assert one["mean"] != other["mean"]

@@ -76,6 +76,20 @@ def test_items_that_differ_in_their_number_alone_have_the_same_content():
             assert changed(DOG, field.name).content != DOG.content
 
 
+def test_the_first_of_equal_items_stands_for_them_all():
+    other = dataclasses.replace(DOG, partner_gain=0.5)
+    items = item_lists.numbered([DOG, other, DOG, other, DOG])
+    assert item_lists.firsts(items) == [0, 1, 0, 1, 0]
+    assert item_lists.firsts([dataclasses.replace(DOG, label="Cat"), *items]) == [0, 1, 2, 1, 2, 1]
+    assert item_lists.firsts([]) == []
+
+
+def test_items_of_one_source_are_the_same_alone_whatever_their_partner():
+    partner = ("index", "partner", "partner_start_s", "partner_gain")
+    for field in dataclasses.fields(Item):
+        assert (changed(DOG, field.name).alone == DOG.alone) == (field.name in partner)
+
+
 def test_an_item_is_cut_from_its_mixture_or_else_from_its_source():
     assert DOG.recording == "test/mix.wav"
     assert dataclasses.replace(DOG, mixture="").recording == "test/dog.wav"

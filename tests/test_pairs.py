@@ -12,13 +12,14 @@ import soundfile
 from uss_jax import audio
 from uss_jax.anchors import Anchors
 from uss_jax.dataset import Clips
+from uss_jax.evaluation import evaluate as evaluation
 from uss_jax.evaluation import items as item_lists
 from uss_jax.evaluation import journal as journals
 from uss_jax.evaluation import pairs, registry
 from uss_jax.evaluation import run as runs
 from uss_jax.evaluation.audioset import AnchorMixtures, Pairs, is_pairs
 from uss_jax.evaluation.benchmark import Benchmark, Plan, Sound
-from uss_jax.evaluation.evaluate import Request, evaluate
+from uss_jax.evaluation.evaluate import Request, evaluate, export_items
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.journal import Journal
 from uss_jax.evaluation.run import Options
@@ -213,6 +214,24 @@ def test_a_run_that_would_mix_up_the_files_of_two_labels_is_refused(tmp_path, mo
     assert not (tmp_path / "r.json").exists()
 
 
+def test_an_export_that_would_mix_up_the_files_of_two_labels_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.BENCHMARKS, "made", Made)
+    with pytest.raises(ValueError, match=r"'a_b' and 'a/b' would be .* under one name"):
+        export_items(Request("made", tmp_path, export=tmp_path / "mine", workers=0))
+    assert not names(tmp_path)
+
+
+def test_labels_of_one_name_are_no_matter_where_no_files_are_named_after_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.BENCHMARKS, "made", Made)
+    monkeypatch.setattr(evaluation, "load_model", lambda *_: registry.NamedModel(None, "stub", "0"))
+    monkeypatch.setattr(evaluation.systems, "ModelSystem", lambda *_: Half())
+    request = Request("made", tmp_path, tmp_path / "r.json", model="stub", query="oracle", workers=0)
+    result, done = evaluate(request)
+    assert list(result["per_class"]) == ["a/b", "a_b"]
+    assert done.items == 2
+    assert evaluate(request) == (result, (0, pytest.approx(0, abs=10)))
+
+
 # Another system's estimates
 
 
@@ -384,6 +403,16 @@ def test_a_list_cannot_name_files_outside_of_the_folder(tmp_path, field, name):
     (item,) = Pairs(tmp_path / "pairs").plan("test", 100, 0, NO_WORKERS).items
     with pytest.raises(ValueError, match="outside of its folder"):
         Pairs(tmp_path / "pairs").read(dataclasses.replace(item, **{field: name}))
+
+
+def test_links_inside_of_the_folder_are_followed(tmp_path):
+    """They are its owner's: large data are kept elsewhere."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    write_pair(tmp_path, noise(0, 1000), noise(1, 1000))
+    (folder / "class_id=74").symlink_to(tmp_path / "class_id=74")
+    (item,) = Pairs(folder).plan("test", 100, 0, NO_WORKERS).items
+    np.testing.assert_array_equal(Pairs(folder).read(item).source, noise(1, 1000))
 
 
 def test_a_folder_without_pairs_and_a_class_that_is_none_are_named(tmp_path):

@@ -72,6 +72,13 @@ class Resampling(Made):
         return [{"energy": float(np.mean(samples**2))} for samples in resampled]
 
 
+class Mended(Made):
+    """The folder after what was gone has been put there."""
+
+    def read(self, item):
+        return super().read(dataclasses.replace(item, source=item.source.replace("gone", "found")))
+
+
 class Broken(Made):
     def score(self, sounds, estimates):
         raise ZeroDivisionError("no score")
@@ -119,6 +126,7 @@ ITEMS = item_lists.numbered(
         *listed("e", "f", "silence", "a", label="hiss"),
     ]
 )
+USABLE = item_lists.numbered([*listed(*"abcxdab"), *listed(*"efga", label="hiss")])
 
 
 def measure(
@@ -141,8 +149,18 @@ def measure(
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Result, rows and bytes of a run from beginning to end."""
+    return from_beginning_to_end(tmp_path_factory, ITEMS)
+
+
+@pytest.fixture(scope="module")
+def usable(tmp_path_factory):
+    """The same of a run in which no item is left out."""
+    return from_beginning_to_end(tmp_path_factory, USABLE)
+
+
+def from_beginning_to_end(tmp_path_factory, items):
     path = tmp_path_factory.mktemp("undisturbed") / "r.jsonl"
-    result, rows, count = measure(path)
+    result, rows, count = measure(path, items)
     assert count == 9
     return result, rows, path.read_bytes()
 
@@ -157,17 +175,21 @@ def pool():
 # Interruptions
 
 
-def test_a_run_interrupted_after_any_number_of_lines_ends_with_the_same(undisturbed, tmp_path):
-    result, rows, content = undisturbed
+@pytest.mark.parametrize(
+    ("run_of", "items", "batches"), [("usable", USABLE, 3), ("undisturbed", ITEMS, 1)], ids=["usable", "some left out"]
+)
+def test_a_run_interrupted_after_any_number_of_lines_ends_with_the_same(request, tmp_path, run_of, items, batches):
+    """Whole batches are not done again; in all but the first of `ITEMS`, something was left out."""
+    result, rows, content = request.getfixturevalue(run_of)
     lines = content.splitlines(keepends=True)
     assert len(lines) == 2 + 9
     for kept in range(len(lines) + 1):
         path = tmp_path / f"{kept}.jsonl"
         path.write_bytes(b"".join(lines[:kept]))
-        again, rows_again, count = measure(path)
+        again, rows_again, count = measure(path, items)
         assert again == result
         assert rows_again == rows
-        assert count == 9 - max(0, kept - 2) // 3 * 3  # whole batches are not done again
+        assert count == 9 - 3 * min(max(0, kept - 2) // 3, batches)
 
 
 @pytest.mark.parametrize("line", [0, 1, 6])
@@ -180,27 +202,63 @@ def test_a_run_interrupted_in_the_middle_of_a_line_ends_with_the_same(undisturbe
         assert measure(path)[:2] == (result, rows)
 
 
-def test_a_run_may_be_interrupted_again_and_again_and_separates_nothing_twice(undisturbed, tmp_path):
-    result, rows, _ = undisturbed
+def test_a_run_may_be_interrupted_again_and_again_and_separates_nothing_twice(usable, tmp_path):
+    result, rows, _ = usable
     batches = []
     for _ in range(3):
         system = System(last=1)
         with contextlib.suppress(KeyboardInterrupt):
-            again, rows_again, _ = measure(tmp_path / "r.jsonl", system=system)
+            again, rows_again, _ = measure(tmp_path / "r.jsonl", USABLE, system)
         batches += system.batches
     once = System()
-    measure(tmp_path / "once.jsonl", system=once)
+    measure(tmp_path / "once.jsonl", USABLE, once)
     assert batches == once.batches
     assert (again, rows_again) == (result, rows)
 
 
-def test_a_finished_run_does_nothing_again(undisturbed, tmp_path):
-    result, rows, content = undisturbed
+def test_a_finished_run_does_nothing_again(usable, tmp_path):
+    result, rows, content = usable
     (tmp_path / "r.jsonl").write_bytes(content)
     system = System()
-    assert measure(tmp_path / "r.jsonl", system=system) == (result, rows, 0)
+    assert measure(tmp_path / "r.jsonl", USABLE, system) == (result, rows, 0)
     assert not system.batches
     assert (tmp_path / "r.jsonl").read_bytes() == content
+
+
+def test_what_was_left_out_is_tried_again_in_its_batch_and_without_repair_all_stays_the_same(undisturbed, tmp_path):
+    result, rows, content = undisturbed
+    path = tmp_path / "r.jsonl"
+    once, again = System(), System()
+    measure(tmp_path / "once.jsonl", system=once)
+    path.write_bytes(content)
+    assert measure(path, system=again) == (result, rows, 6)  # a source of the second batch is gone, one is silent
+    assert again.batches == once.batches[1:]
+    added = path.read_bytes().removeprefix(content)
+    assert sorted(added.splitlines()) == sorted(content.splitlines()[5:])
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 4, 5])
+def test_a_batch_that_was_tried_again_and_interrupted_is_done_whole(undisturbed, tmp_path, lines):
+    _, _, content = undisturbed
+    mended = Mended(Path("folder"))
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(content)
+    expected = measure(path, benchmark=mended)[:2]
+    added = path.read_bytes().removeprefix(content).splitlines(keepends=True)
+    path.write_bytes(content + b"".join(added[:lines]))
+    assert measure(path, benchmark=mended)[:2] == expected
+
+
+def test_a_repaired_file_is_scored_by_the_same_command_as_if_it_had_never_been_broken(undisturbed, tmp_path):
+    _, broken, content = undisturbed
+    mended = Mended(Path("folder"))
+    (tmp_path / "r.jsonl").write_bytes(content)
+    result, rows, _ = measure(tmp_path / "r.jsonl", benchmark=mended)
+    assert "left_out" in broken[3]
+    assert "estimate" in rows[3]
+    assert broken[4]["estimate"] != rows[4]["estimate"]  # what stands beside it in its batch is done again, too
+    assert result["left_out"]["names"] == {"never": "an item", "hiss, 2: silence": "silent source"}
+    assert (result, rows) == measure(tmp_path / "once.jsonl", benchmark=mended)[:2]
 
 
 def test_a_batch_holds_the_same_items_whatever_was_done_before(undisturbed, tmp_path):
@@ -231,6 +289,26 @@ def test_items_that_were_ruled_out_beforehand_are_never_asked_for(tmp_path):
     resumed = System()
     assert measure(path, items, system=resumed, **fields)[1] == rows
     assert resumed.batches == system.batches
+    assert measure(path, items, system=resumed, **fields)[1:] == (rows, 0)  # nor is their batch done again
+
+
+def test_a_batch_with_something_else_left_out_than_what_was_ruled_out_is_done_again(tmp_path):
+    path = tmp_path / "r.jsonl"
+    items = [*listed("a", "gone"), *listed("c", label="unknown"), *listed("d", "e")]
+    fields = {"options": Options(batch_size=3), "ruled_out": {2: "no query"}}
+    _, rows, _ = measure(path, items, **fields)
+    assert set(rows[1]) == set(rows[2]) == {"item", "left_out"}
+    system = System()
+    assert measure(path, items, system=system, **fields)[1:] == (rows, 3)
+    assert system.batches == [items[:1]]
+
+
+def test_what_was_ruled_out_and_no_longer_is_is_asked_for(tmp_path):
+    items = listed("a", "b", "c")
+    measure(tmp_path / "r.jsonl", items, ruled_out={1: "no query"})
+    result, rows, count = measure(tmp_path / "r.jsonl", items)
+    assert count == 3
+    assert (result, rows) == measure(tmp_path / "once.jsonl", items)[:2]
 
 
 # Equal mixtures
@@ -348,6 +426,7 @@ def test_estimates_that_are_not_finite_are_left_out_by_name_and_take_nothing_els
     assert rows[2] == {"item": 2, "left_out": "the estimate is not finite"}
     assert result["left_out"]["names"] == {"never": "an item", f"{label}, 0: c": "the estimate is not finite"}
     assert result["left_out"]["items"] == 1
+    assert result["left_out"]["classes"] == [label]
     assert (result["n"], list(result["per_class"])) == (3, ["noise"])
     json.dumps(result, allow_nan=False)
     json.dumps(list(rows.values()), allow_nan=False)
@@ -358,6 +437,7 @@ def test_what_cannot_be_read_or_is_silent_is_left_out_by_name_without_the_folder
     assert result["left_out"] == {
         "count": 3,
         "items": 2,
+        "classes": [],
         "names": {
             "never": "an item",
             "noise, 3: gone": "gone.wav: no such file",

@@ -100,12 +100,22 @@ def test_what_is_left_out_is_named_and_counted_and_scores_nothing():
     assert result["left_out"] == {
         "count": 3,
         "items": 2,
+        "classes": ["Wind"],
         "names": {
             "train/broken.wav": "not readable",
             "Dog, 0: Dog/0.wav": "silent source",
             "Wind, 0: Wind/0.wav": "no such file",
         },
     }
+
+
+def test_classes_without_any_scored_item_are_named_in_the_order_of_the_list():
+    items, rows = scored(Wind=DOG[:2], Dog=DOG, Rain=RAIN, Cat=DOG[:1])
+    rows |= {place: {"item": place, "left_out": "gone"} for place in (0, 1, 2, 9)}
+    result = result_of(items, rows)
+    assert result["left_out"]["classes"] == ["Wind", "Cat"]
+    assert list(result["per_class"]) == ["Dog", "Rain"]
+    assert result_of(*scored(Dog=DOG))["left_out"]["classes"] == []
 
 
 def test_a_mask_that_has_no_score_for_some_items_is_summed_up_over_the_others():

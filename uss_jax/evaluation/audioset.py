@@ -67,13 +67,16 @@ class AnchorMixtures(AudioSetLabels, ClipMixtures):
         left_out: dict[str, str] = {}
         for place in range(per_class * len(np.unique(anchors.label))):  # in each round every class comes up once
             chosen = choose_sources(sampler, place, 2, labels)
-            if len(chosen) < 2:
-                left_out[f"{stored}/{clips.clip_ids[anchors.clip[chosen[0]]]}"] = "no clip without a common label"
-                continue
             names = [f"{stored}/{clips.clip_ids[anchors.clip[i]]}" for i in chosen]
             starts_s = [float(anchors.start[i]) / SAMPLE_RATE_HZ for i in chosen]
             label = audioset.classes()[anchors.label[chosen[0]]].name
-            items.append(Item(label, 0, names[0], starts_s[0], partner=names[1], partner_start_s=starts_s[1]))
+            item = Item(label, 0, names[0], starts_s[0])
+            if split == "train":
+                items.append(item)
+            elif len(chosen) == 1:
+                left_out[names[0]] = "no clip without a common label"
+            else:
+                items.append(dataclasses.replace(item, partner=names[1], partner_start_s=starts_s[1]))
         items = numbered(items)
         return Plan(self.with_gains(items, workers) if split == "test" else items, left_out)
 

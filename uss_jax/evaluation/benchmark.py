@@ -126,6 +126,8 @@ class MadeMixtures(Benchmark):
         partner = self.piece(item.partner, item.partner_start_s)
         if is_silent(partner):
             raise ValueError(f"{item.partner}: silent partner")
+        if not item.partner_gain and not is_silent(source):
+            raise ValueError(f"{item.partner}: its level could not be measured when the list was made; begin anew")
         return Sound(source + np.float32(item.partner_gain) * partner, source, SAMPLE_RATE_HZ)
 
     def query_source(self, item: Item) -> np.ndarray:
@@ -133,7 +135,7 @@ class MadeMixtures(Benchmark):
         return self.piece(item.source, item.start_s)
 
     def with_gains(self, items: Sequence[Item], workers: Workers) -> list[Item]:
-        """Gives each partner its source's energy; 0 where one of them cannot be read, which will show in the run."""
+        """Gives each partner its source's energy; 0 where that cannot be measured, which will show in the run."""
         contents = list(dict.fromkeys(item.content for item in items))
         measured = workers.stream(measure_gain, ((item,) for item in contents))
         gains = dict(zip(contents, progress.track(measured, "measuring levels", len(contents)), strict=True))
@@ -141,12 +143,13 @@ class MadeMixtures(Benchmark):
 
 
 def measure_gain(benchmark: MadeMixtures, item: Item) -> float:
-    """The factor that gives the partner the energy of the source; 0 where one of them cannot be read."""
+    """The factor that gives the partner the energy of the source; 0 where one of them is silent or cannot be read."""
     try:
         source = benchmark.piece(item.source, item.start_s)
-        return mixing.energy_ratio(source, benchmark.piece(item.partner, item.partner_start_s))
+        partner = benchmark.piece(item.partner, item.partner_start_s)
     except ValueError:
         return 0.0
+    return 0.0 if is_silent(source) or is_silent(partner) else mixing.energy_ratio(source, partner)
 
 
 def is_silent(samples: np.ndarray) -> bool:

@@ -109,7 +109,8 @@ def run(
 
         def write_first() -> None:
             rows = scoring.popleft()()
-            journal.write(rows)
+            # What is tried again comes last, so that a batch that is written in part does not pass for done.
+            journal.write(sorted(rows, key=lambda row: "left_out" in journal.rows.get(row["item"], {})))
             display.advance(task, len(rows))
 
         for unit, places, loaded in zip(todo, asked, reading, strict=True):
