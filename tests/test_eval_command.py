@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from uss_jax.evaluation.evaluate import Request, evaluate
+from uss_jax.evaluation.run import Options
+
 ROOT = Path(__file__).parents[1]
 ITEMS = 20
 pytestmark = pytest.mark.slow
@@ -73,11 +76,8 @@ def run_eval(*arguments: object, status: int = 0) -> tuple[str, str]:
         ("--benchmark=fsd50k --data={0} --model=tiny --out={0}/R.json --seed=-1", "--seed: expected a number"),
         ("--benchmark=fsd50k --data={0} --model=tiny --out={0}/R.json --query=best", "invalid choice: 'best'"),
         ("--benchmark=scenes --data={0} --estimates={0} --out={0}/R.json", "--benchmark=scenes needs --model"),
-        (
-            "--benchmark=scenes --data={0} --model=tiny --out={0}/R.json --limit=3",
-            "--limit has no meaning for --benchm",
-        ),
-        ("--benchmark=scenes --data={0} --model=tiny --out={0}/R.json --paper", "--paper has no meaning for --benchm"),
+        ("--benchmark=scenes --data={0} --model=tiny --out={0}/R.json --limit=3", "--limit has no meaning for"),
+        ("--benchmark=scenes --data={0} --model=tiny --out={0}/R.json --paper", "--paper has no meaning for"),
         ("--benchmark=tagging --data={0} --model=tiny --out={0}/R.json --query=label", "--query has no meaning for"),
         ("--benchmark=tagging --data={0} --model=tiny --out={0}/R.json --overwrite", "--overwrite has no meaning for"),
         ("--benchmark=tagging --data={0} --export={0}/pairs", "--benchmark=tagging needs --model"),
@@ -169,21 +169,25 @@ def test_items_are_exported_without_a_model_and_scored_from_estimates(inputs):
     assert "+0.00 (+0.00 … +0.00)" in out
 
 
-@pytest.mark.parametrize("name", ["R.json", "R.md", "R.png", "R.mixtures.csv"])
-def test_what_no_run_wrote_is_overwritten_only_where_that_is_asked_for(inputs, name):
-    (inputs / name).write_text("mine")
+def test_what_no_run_wrote_is_overwritten_only_where_that_is_asked_for(inputs):
     arguments = ["--benchmark=fsdkaggle2018", f"--data={inputs}/set", f"--estimates={inputs}/empty",
                  f"--out={inputs}/R.json", "--per-class=2", "--workers=0"]  # fmt: skip
-    before = sorted(inputs.iterdir())
+    options = Options(estimates_from=inputs / "empty")
+    for name in ("R.md", "R.png", "R.mixtures.csv", "R.json"):
+        (inputs / name).write_text("mine")
+        before = sorted(inputs.iterdir())
+        with pytest.raises(ValueError, match=f"{name}: exists already; choose another --out"):
+            evaluate(Request("fsdkaggle2018", inputs / "set", inputs / "R.json", options=options, workers=0))
+        assert sorted(inputs.iterdir()) == before
+        assert (inputs / name).read_text() == "mine"
+        if name != "R.json":
+            (inputs / name).unlink()
     _, error = run_eval(*arguments, status=1)
-    assert error.startswith(f"eval.py: {inputs}/{name}: exists already; ")
+    assert error.startswith(f"eval.py: {inputs}/R.json: exists already; ")
     assert error.count("\n") == 1
-    assert sorted(inputs.iterdir()) == before
-    assert (inputs / name).read_text() == "mine"
-    if name == "R.mixtures.csv":
-        _, error = run_eval(*arguments, "--overwrite", status=1)
-        assert "none of 4 items could be scored" in error
-        assert (inputs / name).read_text() != "mine"
+    _, error = run_eval(*arguments, "--overwrite", status=1)
+    assert "none of 4 items could be scored" in error
+    assert not (inputs / "R.json").exists()
 
 
 # Interruption

@@ -79,10 +79,10 @@ def inside(folder: Path, name: str) -> Path:
     Raises:
       ValueError: it lies outside of the folder.
     """
-    steps = Path(os.path.normpath(name)).parts
-    if "\0" in name or os.path.isabs(name) or steps[:1] == ("..",):
+    path = Path(os.path.normpath(name))
+    if "\0" in name or path.is_absolute() or path.parts[:1] == ("..",):
         raise ValueError(f"{name!r}: names a file outside of its folder")
-    return folder / name
+    return folder / path
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     """Scale-invariant SDR in dB: that of the estimate's part along the reference; (..., time) twice → (...).
 
     No mean is removed (Le Roux et al., "SDR – half-baked or well done?"). A silent estimate has 0 dB, as it has by
-    `sdr`, where the definition gives 0/0.
+    `sdr`, and so has any of a silent reference; the definition gives 0/0.
 
     Raises:
       ValueError: the shapes differ.

@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -161,7 +160,7 @@ def reason(error: Exception, *folders: Path) -> str:
     """What went wrong, without the folder in which the data happen to lie, so that results do not depend on it."""
     text = str(error)
     for folder in folders:
-        text = text.removeprefix(f"{os.path.normpath(folder)}/")
+        text = text.removeprefix(f"{folder}/")
     return text
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from uss_jax import files, progress
 from uss_jax.evaluation import averages, pairs, report, summary, systems
 from uss_jax.evaluation import items as item_lists
-from uss_jax.evaluation.benchmark import PER_CLASS, Benchmark, signature
+from uss_jax.evaluation.benchmark import PER_CLASS, Benchmark, reason, signature
 from uss_jax.evaluation.compare import ESTIMATES, Paths
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.journal import Journal
@@ -229,7 +229,7 @@ def _ruled_out(
             try:
                 benchmark.classes(item)
             except ValueError as error:
-                found[place] = str(error)
+                found[place] = reason(error, benchmark.data)
     return found
 
 

@@ -108,7 +108,7 @@ def _is_row(line: dict[str, Any]) -> bool:
 
 def _other(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """The first setting that differs, and its values; a setting that an earlier version had not is None."""
-    for name in sorted({*earlier, *settings}):
+    for name in dict.fromkeys((*settings, *earlier)):
         if earlier.get(name) != settings.get(name):
             return f"{name} ({earlier.get(name)!r}, now {settings.get(name)!r})"
     return ""

@@ -118,12 +118,13 @@ def _mixture(data: Path, name: str) -> tuple[np.ndarray, int]:
 @functools.lru_cache(maxsize=1)
 def _heard(data: Path, mixture: str) -> np.ndarray:
     """The seconds in which all stems of a track sound that can be read: (seconds,), bool."""
-    stems, rate_hz = [], 0
+    whole, rate_hz = _mixture(data, mixture)
+    stems = []
     for target in TARGETS:
         with contextlib.suppress(ValueError):
-            samples, rate_hz = _read(data, f"{mixture.rpartition('/')[0]}/{target}")
-            stems.append(samples)
-    return seconds_heard([stem for stem in stems if len(stem) == len(stems[0])], rate_hz)
+            samples, of_stem_hz = _read(data, f"{mixture.rpartition('/')[0]}/{target}")
+            stems += [samples] if (samples.shape, of_stem_hz) == (whole.shape, rate_hz) else []
+    return seconds_heard(stems, rate_hz)
 
 
 def seconds_heard(stems: Sequence[np.ndarray], rate_hz: int) -> np.ndarray:

@@ -113,6 +113,8 @@ def list_stems(data: Path, split: str) -> tuple[list[Stem], dict[str, str]]:
 
 def _listed(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     """The stems that a metadata.yaml says were rendered: key, plugin_name and inst_class."""
+    if not files.is_file(path):
+        raise ValueError(f"{path}: no such file")
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not content["stems"]:
