@@ -35,7 +35,7 @@ def state(benchmark: Benchmark, model: Model, fingerprint: str, seed: int) -> st
 def average_conditions(
     model: Model, key: str, workers: Workers, labels: Sequence[str], seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The mean condition of each label's training sources, at most 100; from the cache where it is there.
+    """The mean condition of each label's training sources: 100 segments at most, or all whole recordings.
 
     Args:
       model: that separates.
@@ -45,7 +45,7 @@ def average_conditions(
       seed: of the choice of training sources, as of the items.
 
     Returns:
-      (condition,) of each label that has training sources, and the names of those that were left out, and why.
+      (condition,) of each label that has training sources, from the cache where it is there; and the names of those that were left out, and why.
 
     Raises:
       ValueError: the training split is not laid out as expected.
@@ -105,7 +105,7 @@ def read_query_source(benchmark: Benchmark, item: Item) -> np.ndarray | str:
 def _mean_of_segments(
     inference: Inference, sources: Iterable[tuple[Item, int, np.ndarray]], left_out: dict[str, str]
 ) -> np.ndarray:
-    """The weighted mean condition of segments: (condition,), or empty where there is none."""
+    """The weighted mean condition of segments: (condition,), or empty where there is none; all that are read serve."""
     kept = list(sources)
     if not kept:
         return np.zeros(0, np.float32)
