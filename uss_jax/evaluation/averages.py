@@ -45,7 +45,8 @@ def average_conditions(
       seed: of the choice of training sources, as of the items.
 
     Returns:
-      (condition,) of each label that has training sources, from the cache where it is there; and the names of those that were left out, and why.
+      (condition,) of each label that has training sources, from the cache where it is there; and the names of the
+      sources that were left out, and why.
 
     Raises:
       ValueError: the training split is not laid out as expected.
