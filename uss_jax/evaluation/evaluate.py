@@ -21,7 +21,8 @@ from uss_jax.evaluation.registry import NamedModel, load_model, open_benchmark
 from uss_jax.evaluation.run import Options, run
 from uss_jax.evaluation.workers import Workers
 
-FOLDERS = ("data", "query_data", "anchors", "query_anchors", "export_estimates")  # a result does not depend on where
+# What a result does not tell, for it depends on where files lie and when they were written.
+OF_PLACE = ("data", "query_data", "anchors", "query_anchors", "export_estimates", "queries", "estimates_state")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,7 @@ def evaluate(request: Request) -> tuple[dict[str, Any], Done]:
         seconds = time.monotonic() - began
     heading = {name: settings[name] for name in ("benchmark", "model", "query")}
     result = summary.summarise(listed, journal.rows, left_out, heading, benchmark.group_name)
-    result["settings"] = {name: x for name, x in settings.items() if name not in (*heading, *FOLDERS, "versions")}
+    result["settings"] = {name: x for name, x in settings.items() if name not in (*heading, *OF_PLACE, "versions")}
     result["settings"]["mixtures"] = item_lists.digest(listed)
     result["versions"] = settings["versions"]
     files.write_text(paths.table, report.markdown(result))
