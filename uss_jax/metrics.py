@@ -11,12 +11,8 @@ def sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: the shapes differ.
     """
-    if reference.shape != estimate.shape:
-        raise ValueError(f"reference {reference.shape} and estimate {estimate.shape} differ in shape")
-    reference, estimate = reference.astype(np.float64), estimate.astype(np.float64)
-    signal = np.mean(reference**2, axis=-1)
-    noise = np.mean((estimate - reference) ** 2, axis=-1)
-    return 10.0 * np.log10(np.maximum(signal, EPS) / np.maximum(noise, EPS))
+    reference, estimate = _doubles(reference, estimate)
+    return _decibels(reference, estimate - reference)
 
 
 def sdr_improvement(reference: np.ndarray, estimate: np.ndarray, mixture: np.ndarray) -> np.ndarray:
@@ -33,17 +29,25 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: the shapes differ.
     """
-    if reference.shape != estimate.shape:
-        raise ValueError(f"reference {reference.shape} and estimate {estimate.shape} differ in shape")
-    reference, estimate = reference.astype(np.float64), estimate.astype(np.float64)
+    reference, estimate = _doubles(reference, estimate)
     energy = np.mean(reference**2, axis=-1)
     own = np.mean(estimate**2, axis=-1)
     estimate = estimate * np.sqrt(energy / np.where(own > 0, own, 1.0))[..., None]  # so that EPS means the same for all
     scale = np.mean(reference * estimate, axis=-1) / np.maximum(energy, EPS)
     target = scale[..., None] * reference
-    signal = np.mean(target**2, axis=-1)
-    noise = np.mean((estimate - target) ** 2, axis=-1)
-    return 10.0 * np.log10(np.maximum(signal, EPS) / np.maximum(noise, EPS))
+    return _decibels(target, estimate - target)
+
+
+def _doubles(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if reference.shape != estimate.shape:
+        raise ValueError(f"reference {reference.shape} and estimate {estimate.shape} differ in shape")
+    return reference.astype(np.float64), estimate.astype(np.float64)
+
+
+def _decibels(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Ratio of their mean energies: (..., time) twice → (...)."""
+    energies = (np.maximum(np.mean(x**2, axis=-1), EPS) for x in (signal, noise))
+    return 10.0 * np.log10(np.divide(*energies))
 
 
 def bss_eval_sdr(references: np.ndarray, estimates: np.ndarray, frame_samples: int) -> np.ndarray:

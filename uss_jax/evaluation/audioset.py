@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from uss_jax import audio, audioset, dataset, files
+from uss_jax import audioset, dataset
 from uss_jax.anchors import Anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
-from uss_jax.evaluation.benchmark import Benchmark, Plan, Sound
+from uss_jax.evaluation.benchmark import Benchmark, Plan, WholeFiles
 from uss_jax.evaluation.clips import ClipMixtures
 from uss_jax.evaluation.items import Item, numbered
 from uss_jax.evaluation.workers import Workers
@@ -99,7 +99,7 @@ def is_pairs(data: Path) -> bool:
     return any(FOLDER.fullmatch(path.name) for path in data.glob("class_id=*"))
 
 
-class Pairs(AudioSetLabels):
+class Pairs(AudioSetLabels, WholeFiles):
     """The benchmark `audioset` on mixtures that were made elsewhere."""
 
     def plan(self, split: str, per_class: int, seed: int, workers: Workers) -> Plan:
@@ -123,18 +123,6 @@ class Pairs(AudioSetLabels):
         if not items:
             raise ValueError(f"{self.data}: no class_id=N/class_id=N,index=…,source.wav here")
         return Plan(items, left_out)
-
-    def read(self, item: Item) -> Sound:
-        """Both files, mono at 32 kHz."""
-        mixture = audio.read_mono(files.inside(self.data, item.mixture), SAMPLE_RATE_HZ)
-        source = self.query_source(item)
-        if mixture.shape != source.shape:
-            raise ValueError(f"{item.source}: {len(source)} samples, but its mixture has {len(mixture)}")
-        return Sound(mixture, source, SAMPLE_RATE_HZ)
-
-    def query_source(self, item: Item) -> np.ndarray:
-        """See `Benchmark.query_source`."""
-        return audio.read_mono(files.inside(self.data, item.source), SAMPLE_RATE_HZ)
 
     def has_training(self) -> bool:
         """The layout holds one split."""

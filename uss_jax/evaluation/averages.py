@@ -2,7 +2,7 @@
 
 import collections
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -72,23 +72,26 @@ def _make(model: Model, workers: Workers, paths: dict[str, Path], seed: int) -> 
     for item in plan.items:
         if item.label in missing:
             missing[item.label][item.alone] += 1  # a source that stands in several mixtures counts as often
-    mean = _mean_of_recordings if workers.context.whole else _mean_of_segments
     with progress.bar() as display:
         task = display.add_task("average queries", total=sum(map(len, missing.values())))
         for label, counts in missing.items():
             left_out = dict(plan.left_out)
-            condition = mean(model.inference, _sources(workers, counts, left_out), left_out)
+            sources = _sources(workers, counts, left_out, lambda: display.advance(task))
+            if workers.context.whole:
+                condition = _mean_of_recordings(model.inference, sources, left_out)
+            else:
+                condition = _mean_of_segments(model.inference, sources)
             names, why = (np.array(list(texts), str) for texts in (left_out.keys(), left_out.values()))
             files.write_arrays(paths[label], condition=condition, names=names, why=why)
-            display.advance(task, len(counts))
 
 
 def _sources(
-    workers: Workers, counts: Mapping[Item, int], left_out: dict[str, str]
+    workers: Workers, counts: Mapping[Item, int], left_out: dict[str, str], advance: Callable[[], None]
 ) -> Iterator[tuple[Item, int, np.ndarray]]:
     """Items, how often they count, and their sources, (time,); those that cannot be read are noted in `left_out`."""
     sources = workers.stream(read_query_source, ((item,) for item in counts))
     for (item, count), source in zip(counts.items(), sources, strict=True):
+        advance()
         if isinstance(source, str):
             left_out[item.source] = source
         else:
@@ -103,10 +106,8 @@ def read_query_source(benchmark: Benchmark, item: Item) -> np.ndarray | str:
         return reason(error, benchmark.data)
 
 
-def _mean_of_segments(
-    inference: Inference, sources: Iterable[tuple[Item, int, np.ndarray]], left_out: dict[str, str]
-) -> np.ndarray:
-    """The weighted mean condition of segments: (condition,), or empty where there is none; all that are read serve."""
+def _mean_of_segments(inference: Inference, sources: Iterable[tuple[Item, int, np.ndarray]]) -> np.ndarray:
+    """The weighted mean condition of segments: (condition,), or empty where there is none."""
     kept = list(sources)
     if not kept:
         return np.zeros(0, np.float32)

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from uss_jax import audio, metrics, mixing, progress, results
+from uss_jax import audio, files, metrics, mixing, progress, results
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.workers import Workers
@@ -110,6 +110,22 @@ class Benchmark(abc.ABC):
     def export_label(self, label: str) -> str:
         """A label as it stands in exported names."""
         return label
+
+
+class WholeFiles(Benchmark):
+    """A benchmark whose mixtures and sources are whole files, read in mono at 32 kHz."""
+
+    def read(self, item: Item) -> Sound:
+        """Both files."""
+        mixture = audio.read_mono(files.inside(self.data, item.mixture), SAMPLE_RATE_HZ)
+        source = self.query_source(item)
+        if mixture.shape != source.shape:
+            raise ValueError(f"{item.source}: {len(source)} samples, but its mixture has {len(mixture)}")
+        return Sound(mixture, source, SAMPLE_RATE_HZ)
+
+    def query_source(self, item: Item) -> np.ndarray:
+        """See `Benchmark.query_source`."""
+        return audio.read_mono(files.inside(self.data, item.source), SAMPLE_RATE_HZ)
 
 
 class MadeMixtures(Benchmark):

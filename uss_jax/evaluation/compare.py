@@ -68,23 +68,24 @@ def compare(first: Path, second: Path) -> str:
         f"| | {names[0]} | {names[1]} | difference | second is better |",
         "| --- | --- | --- | --- | --- |",
     ]
+    # Both are drawn alike: every sample holds the same items of each.
+    drawn, others_drawn = summary.draw_medians(one), summary.draw_medians(other)
+    sure = any(len(np.unique(scores.recordings)) > 1 for scores in one.values())
     for metric in results[0]["mean"]:
-        if all(metric in scores.values for of in (one, other) for scores in of.values()):
-            lines.append(_line(metric, one, other))
+        if metric in drawn and metric in others_drawn:
+            gain = (others_drawn[metric] - drawn[metric]).mean(axis=0)
+            lines.append(_line(metric, one, other, summary.interval(gain) if sure else None))
     return "\n".join(lines) + "\n"
 
 
-def _line(metric: str, one: Mapping[str, Scores], other: Mapping[str, Scores]) -> str:
+def _line(metric: str, one: Mapping[str, Scores], other: Mapping[str, Scores], interval: list[float] | None) -> str:
     values = [[scores.values[metric] for scores in of.values()] for of in (one, other)]
     means = [float(np.mean([np.median(of_label) for of_label in several])) for several in values]
     gains = np.concatenate(values[1]) - np.concatenate(values[0])
     better = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
     difference = f"{means[1] - means[0]:+.2f}"
-    if any(len(np.unique(scores.recordings)) > 1 for scores in one.values()):
-        # Both are drawn alike: every sample holds the same items of each.
-        draws = [summary.draw_medians(of)[metric].mean(axis=0) for of in (one, other)]
-        low, high = summary.interval(draws[1] - draws[0])
-        difference += f" ({low:+.2f} … {high:+.2f})"
+    if interval:
+        difference += f" ({interval[0]:+.2f} … {interval[1]:+.2f})"
     return f"| {metric} | {means[0]:.2f} | {means[1]:.2f} | {difference} | {better:.0%} of items |"
 
 

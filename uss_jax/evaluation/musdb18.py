@@ -48,7 +48,7 @@ class Musdb18(Benchmark):
 
     def read(self, item: Item) -> Sound:
         """Stereo at the rate of the files, or mono at 32 kHz (`paper`)."""
-        mixture, rate_hz = _mixture(self.data, item.mixture)
+        mixture, rate_hz = _read(self.data, item.mixture)
         source, source_rate_hz = _read(self.data, item.source)
         if (mixture.shape, rate_hz) != (source.shape, source_rate_hz):
             raise ValueError(f"{item.source}: of another length, rate or number of channels than the mixture")
@@ -110,15 +110,10 @@ def to_paper(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     return audio.resample(audio.to_mono(samples), rate_hz, SAMPLE_RATE_HZ)
 
 
-@functools.lru_cache(maxsize=1)  # of the track at hand, whose items all have the same mixture
-def _mixture(data: Path, name: str) -> tuple[np.ndarray, int]:
-    return _read(data, name)
-
-
 @functools.lru_cache(maxsize=1)
 def _heard(data: Path, mixture: str) -> np.ndarray:
     """The seconds in which all stems of a track sound that can be read: (seconds,), bool."""
-    whole, rate_hz = _mixture(data, mixture)
+    whole, rate_hz = _read(data, mixture)
     stems = []
     for target in TARGETS:
         with contextlib.suppress(ValueError):
@@ -155,6 +150,7 @@ def _streams(path: Path) -> tuple[dict[str, np.ndarray], int]:
     return dict(zip(STREAMS, streams.astype(np.float32), strict=True)), int(rate_hz)
 
 
+@functools.lru_cache(maxsize=len(STREAMS))  # the parts of the track at hand
 def _read(data: Path, name: str) -> tuple[np.ndarray, int]:
     """A part of a track, such as `test/Artist - Title/vocals`: samples and rate."""
     track, _, part = name.rpartition("/")

@@ -19,8 +19,6 @@ from uss_jax.evaluation.items import Item
 from uss_jax.separation import THRESHOLD, Model
 from uss_jax.targets import Target
 
-PROTOCOLS = ("average", "oracle", "label")
-
 
 class ModelSystem:
     """A model that separates the items of a benchmark by one protocol."""
@@ -31,7 +29,7 @@ class ModelSystem:
         Args:
           model: that separates.
           benchmark: whose items they will be.
-          protocol: one of `PROTOCOLS`.
+          protocol: `average`, `oracle` or `label`.
           averages: (condition,) of each label, for `average`.
         """
         self._model, self._benchmark, self._protocol, self._averages = model, benchmark, protocol, averages

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from uss_jax import audio, files, metrics, speech_metrics
-from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax import audio, metrics, speech_metrics
 from uss_jax.evaluation import labels
-from uss_jax.evaluation.benchmark import Benchmark, Plan, Sound, is_silent
+from uss_jax.evaluation.benchmark import Plan, Sound, WholeFiles, is_silent
 from uss_jax.evaluation.items import Item
 from uss_jax.evaluation.workers import Workers
 
@@ -20,7 +19,7 @@ OF_SILENCE = {"pesq": 1.0, "csig": 1.0, "cbak": 1.0, "covl": 1.0, "ssnr": 0.0, "
 TRAINING_FOLDERS = ("clean_trainset_wav", "clean_trainset_28spk_wav", "clean_trainset_56spk_wav")
 
 
-class Voicebank(Benchmark):
+class Voicebank(WholeFiles):
     """Every file of the test set. Files are read at 32 kHz and scored at 16 kHz, as in the reference."""
 
     name = "voicebank"
@@ -37,18 +36,6 @@ class Voicebank(Benchmark):
         return Plan(
             [Item("speech", i, f"{clean.name}/{name}", mixture=f"{noisy}/{name}") for i, name in enumerate(names)], {}
         )
-
-    def read(self, item: Item) -> Sound:
-        """Noisy and clean speech, mono at 32 kHz."""
-        noisy = audio.read_mono(files.inside(self.data, item.mixture), SAMPLE_RATE_HZ)
-        clean = self.query_source(item)
-        if noisy.shape != clean.shape:
-            raise ValueError(f"{item.mixture}: {len(noisy)} samples, but the clean file has {len(clean)}")
-        return Sound(noisy, clean, SAMPLE_RATE_HZ)
-
-    def query_source(self, item: Item) -> np.ndarray:
-        """See `Benchmark.query_source`."""
-        return audio.read_mono(files.inside(self.data, item.source), SAMPLE_RATE_HZ)
 
     def classes(self, item: Item) -> tuple[int, ...]:
         """All classes of speech."""
