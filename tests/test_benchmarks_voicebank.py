@@ -62,7 +62,11 @@ def test_speech_that_cannot_be_read_or_is_silent_is_named(voices, tmp_path):
     benchmark = Voicebank(tmp_path / "data")
     items = plan(benchmark).items
     assert len(items) == 6
-    for item, why in zip(items, (r"p232_001\.wav: no such file", r"clean_testset_wav/p232_002\.wav: 96000 samples, but its mixture has 32000"), strict=False):
+    for item, why in zip(
+        items,
+        (r"p232_001\.wav: no such file", r"clean_testset_wav/p232_002\.wav: 96000 samples, but its mixture has 32000"),
+        strict=False,
+    ):
         with pytest.raises(ValueError, match=why):
             benchmark.read(item)
     sound = benchmark.read(items[2])
