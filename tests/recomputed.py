@@ -16,7 +16,7 @@ def sdr(source, estimate):
 
 
 def si_sdr(source, estimate):
-    return imported("fast_bss_eval").si_sdr(source[None], estimate[None], zero_mean=False).item()
+    return imported("fast_bss_eval.numpy").si_sdr(source[None], estimate[None], zero_mean=False).item()
 
 
 def segment_scores(source, estimate, mixture):
