@@ -1,4 +1,7 @@
-"""Trains a tagger or a separator: python train.py --config=configs/X.py --workdir=W [--config.a.b=v]."""
+"""Trains a tagger or a separator: python train.py --config=configs/X.py --workdir=W [--config.a.b=v].
+
+On several hosts the same command runs once on each, with --multihost; the workdir is one that all of them see.
+"""
 
 import logging
 import sys
@@ -8,10 +11,17 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from uss_jax import parallel
 from uss_jax.training.loop import train
+from uss_jax.training.stopping import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "what to train", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; a run found there is resumed")
+MULTIHOST = flags.DEFINE_bool("multihost", False, "one process of several, a host each; the cluster says which")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no cluster says it")
+PROCESSES = flags.DEFINE_integer("processes", None, "how many there are, with --coordinator")
+PROCESS = flags.DEFINE_integer("process", None, "the number of this one, from 0, with --coordinator")
+PROFILE = flags.DEFINE_bool("profile", False, "write an XLA trace of a few steps to the workdir")
 
 
 def main(argv: list[str]) -> None:
@@ -23,7 +33,12 @@ def main(argv: list[str]) -> None:
     logger = logging.getLogger("uss_jax")
     logger.setLevel(logging.INFO)
     try:
-        folder = train(CONFIG.value, Path(WORKDIR.value))
+        if MULTIHOST.value:
+            parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+        folder = train(CONFIG.value, Path(WORKDIR.value), PROFILE.value)
+    except Stopped as stopped:
+        sys.stderr.write(f"train.py: {stopped}\n")
+        sys.exit(stopped.status)
     except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"train.py: {error}")
     logger.info("model written to %s", folder)

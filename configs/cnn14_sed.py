@@ -16,12 +16,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 100  # steps
     config.checkpoint_every = 10_000  # steps
     config.checkpoints_kept = 3
+    config.accumulate = 1  # parts in which a device takes its batch, to need less memory
+    config.precision = "float32"  # or tensorfloat32, bfloat16: of matrix products; parameters stay float32
+    config.rematerialise = False  # make activations again in the backward pass, to need less memory
     config.half_weights = False  # store the model's weights as 16-bit floats
     config.segment_seconds = 2.0  # of anchors
 
     config.data = data = ml_collections.ConfigDict()
     data.dataset = ""  # folder made by `uss-jax prepare`
-    data.split = "train"
+    data.split = "train+unbalanced"  # of AudioSet; a dataset without parts has "train"
     data.clip_seconds = 10.0  # clips are cut or padded to this length
     data.loudest = False  # cut around the loudest part of a clip; otherwise anywhere
     data.gain_range_db = 0.0  # a clip is up to this much louder or softer
@@ -39,6 +42,12 @@ def get_config() -> ml_collections.ConfigDict:
     tagger.hop = 320  # samples
     tagger.mel_bands = 64
     tagger.widths = (64, 128, 256, 512, 1024, 2048)
+
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    evaluation.every = 0  # steps; 0 for never
+    evaluation.dataset = ""  # folder of the dataset; "" for the training data's
+    evaluation.split = "validation"
+    evaluation.per_class = 10  # clips of each class, at most
 
     config.optimiser = optimiser = ml_collections.ConfigDict()
     optimiser.schedule = "cosine"

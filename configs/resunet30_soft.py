@@ -1,9 +1,10 @@
-"""The paper's separator: ResUNet30 under the soft query of Cnn14, trained on AudioSet anchors for 1 M steps.
+"""The paper's separator: ResUNet30 under the soft query of Cnn14, on the anchors of all of AudioSet, for 1 M steps.
 
     python train.py --config=configs/resunet30_soft.py --workdir=runs/resunet30_soft \
-        --config.data.dataset=DATASET --config.data.anchors=ANCHORS --config.tagger_model=TAGGER
+        --config.data.dataset=DATASET --config.data.anchors=ANCHORS --config.tagger_model=cnn14
 
 Batch 16 per device in the paper: set --config.batch_size to 16 × the number of devices.
+`resunet30_soft_balanced`, `resunet30_latent` and `resunet30_latent_balanced` are the paper's other runs.
 """
 
 import ml_collections
@@ -19,6 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 100  # steps
     config.checkpoint_every = 10_000  # steps
     config.checkpoints_kept = 3
+    config.accumulate = 1  # parts in which a device takes its batch, to need less memory
+    config.precision = "float32"  # or tensorfloat32, bfloat16: of matrix products; parameters stay float32
+    config.rematerialise = False  # make activations again in the backward pass, to need less memory
     config.half_weights = False  # store the model's weights as 16-bit floats
     config.tagger_model = ""  # model directory of the frozen tagger, cnn14
     config.sed_model = ""  # model directory of the tagger that found the anchors, to go with the model; "" for none
@@ -27,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.dataset = ""  # folder made by `uss-jax prepare`
     data.anchors = ""  # folder made by `uss-jax anchors`, with a cnn14_decision_level_max
-    data.split = "train"
+    data.split = "train+unbalanced"  # of AudioSet; a dataset without parts has "train"
     data.least_confidence = 0.0  # anchors of which the tagger is less sure are left out
     data.source_count = 2  # sources in a mixture
     data.class_power = 0.0  # 0: every class equally often; 1: as often as it is in the data
@@ -47,6 +51,13 @@ def get_config() -> ml_collections.ConfigDict:
     separator.window = 2048  # samples
     separator.hop = 320  # samples
     separator.widths = (32, 64, 128, 256, 384, 384)
+
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    evaluation.every = 20_000  # steps; 0 for never
+    evaluation.dataset = ""  # folder of the dataset; "" for the training data's
+    evaluation.split = "validation"
+    evaluation.anchors = ""  # folder of its anchors; "" for the training data's
+    evaluation.per_class = 10  # mixtures of each class
 
     config.optimiser = optimiser = ml_collections.ConfigDict()
     optimiser.schedule = "paper"

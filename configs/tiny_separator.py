@@ -17,6 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 50  # steps
     config.checkpoint_every = 500  # steps
     config.checkpoints_kept = 2
+    config.accumulate = 1  # parts in which a device takes its batch, to need less memory
+    config.precision = "float32"  # or tensorfloat32, bfloat16: of matrix products; parameters stay float32
+    config.rematerialise = False  # make activations again in the backward pass, to need less memory
     config.half_weights = True  # store the model's weights as 16-bit floats
     config.tagger_model = ""  # model directory of the frozen tagger
     config.sed_model = ""  # model directory of the tagger that found the anchors, to go with the model; "" for none
@@ -50,6 +53,13 @@ def get_config() -> ml_collections.ConfigDict:
     separator.magnitude_power = 0.5
     separator.normalise_level = True
     separator.momentum = 0.95
+
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    evaluation.every = 0  # steps; 0 for never
+    evaluation.dataset = ""  # folder of the dataset; "" for the training data's
+    evaluation.split = "validation"
+    evaluation.anchors = ""  # folder of its anchors; "" for the training data's
+    evaluation.per_class = 10  # mixtures of each class
 
     config.optimiser = optimiser = ml_collections.ConfigDict()
     optimiser.schedule = "cosine"

@@ -16,6 +16,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 50  # steps
     config.checkpoint_every = 500  # steps
     config.checkpoints_kept = 2
+    config.accumulate = 1  # parts in which a device takes its batch, to need less memory
+    config.precision = "float32"  # or tensorfloat32, bfloat16: of matrix products; parameters stay float32
+    config.rematerialise = False  # make activations again in the backward pass, to need less memory
     config.half_weights = False  # store the model's weights as 16-bit floats
     config.segment_seconds = 2.0  # of anchors
 
@@ -44,6 +47,12 @@ def get_config() -> ml_collections.ConfigDict:
     tagger.block_dropout = 0.0
     tagger.head_dropout = 0.2
     tagger.prior = 0.01  # initial probability of every class
+
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    evaluation.every = 0  # steps; 0 for never
+    evaluation.dataset = ""  # folder of the dataset; "" for the training data's
+    evaluation.split = "validation"
+    evaluation.per_class = 10  # clips of each class, at most
 
     config.optimiser = optimiser = ml_collections.ConfigDict()
     optimiser.schedule = "cosine"

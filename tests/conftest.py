@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from uss_jax import audio, dataset
+from uss_jax import audio, storage, weak_labels
 
 ROOT = Path(__file__).parents[1]
 LABELS = {"dog": "Dog, Bark", "rain": "Rain", "speech": "Speech", "helicopter": "Helicopter"}
@@ -23,7 +23,7 @@ class Tones:
     Attributes:
       audio: folder of the WAV files.
       labels: table with the columns `filename`, `mids` and `fold`.
-      dataset: folder made by `uss_jax.dataset.prepare`.
+      dataset: folder made by `uss_jax.storage.store`.
     """
 
     audio: Path
@@ -73,8 +73,8 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Tones:
                     samples = np.stack([samples, 0.5 * samples], axis=1)
                 audio.write(folder / "audio" / f"{kind}-{fold}.wav", samples, rate_hz)
                 table.writerow([f"{kind}-{fold}.wav", labels, fold])
-    splits = dataset.collect([folder / "audio"], [folder / "labels.csv"], held_out="fold=4")
-    prepared, _ = dataset.prepare("tones", splits, folder / "datasets")
+    splits = weak_labels.collect([folder / "audio"], [folder / "labels.csv"], held_out="fold=4")
+    prepared = storage.store("tones", splits, folder / "datasets")
     return Tones(folder / "audio", folder / "labels.csv", prepared)
 
 

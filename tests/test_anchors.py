@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from uss_jax.anchors import Anchors, find, moving_average
+from uss_jax.anchors import Anchors, find, load_anchors, moving_average
+from uss_jax.dataset import Clips
 
 
 def bump(frames, first, last):
@@ -64,14 +65,76 @@ def test_at_least_keeps_the_sure_ones_and_the_surest_of_every_class():
     assert some_anchors().at_least(1.0).clip.tolist() == [0, 2, 3]
 
 
-def test_anchors_come_back_to_the_bit(tmp_path):
-    some_anchors().save(tmp_path / "a.npz")
-    for name, array in vars(Anchors.load(tmp_path / "a.npz")).items():
-        np.testing.assert_array_equal(array, getattr(some_anchors(), name))
-        assert array.dtype == getattr(some_anchors(), name).dtype
+def test_at_least_takes_the_first_of_those_that_are_as_sure():
+    kept = Anchors(np.arange(5), np.array([3, 3, 3, 8, 8]), np.arange(5), np.array([0.1, 0.2, 0.2, 0, 0], np.float16))
+    assert kept.at_least(0.5).clip.tolist() == [1, 3]
 
 
-def test_an_incomplete_file_is_named(tmp_path):
-    np.savez(tmp_path / "a.npz", clip=np.arange(3), label=np.arange(3), start=np.arange(3))
-    with pytest.raises(ValueError, match=r"a\.npz.*confidence"):
-        Anchors.load(tmp_path / "a.npz")
+@pytest.mark.parametrize("confidence", [0.3, 0.98, 1.1])
+def test_at_least_is_what_a_look_at_each_class_says(confidence):
+    random = np.random.default_rng(0)
+    count = 100_000
+    label = (527 * random.random(count) ** 3).astype(np.int16)
+    sure = (random.random(count) * 0.002 * (label + 1)).clip(0, 1).astype(np.float16)
+    many = Anchors(np.arange(count, dtype=np.int32), label, np.zeros(count, np.int32), sure)
+    kept = many.at_least(confidence)
+    expected = sure >= confidence
+    for of in range(527):
+        of_class = np.flatnonzero(label == of)
+        expected[of_class[np.argmax(sure[of_class])]] = True
+        np.testing.assert_array_equal(kept.clip[kept.label == of], of_class[expected[of_class]])
+    assert [array.dtype for array in vars(kept).values()] == [np.int32, np.int16, np.int32, np.float16]
+
+
+def anchors_of(clips):
+    """An anchor of every label of these clips."""
+    count = len(clips.label_pairs()[1])
+    return Anchors.of_pairs(clips, np.arange(count) * 320, np.linspace(0, 1, count))
+
+
+def test_anchors_come_back_to_the_bit_and_take_six_bytes_in_their_file(tones, tmp_path):
+    clips = Clips(tones.dataset, "train")
+    anchors = anchors_of(clips)
+    anchors.save(tmp_path / "anchors-train.npz", clips)
+    for name, array in vars(load_anchors(tmp_path, clips)).items():
+        np.testing.assert_array_equal(array, getattr(anchors, name))
+        assert array.dtype == {"clip": np.int32, "label": np.int16, "confidence": np.float16}.get(name, np.int32)
+    with np.load(tmp_path / "anchors-train.npz") as file:
+        assert sum(file[name].nbytes for name in ("start", "confidence")) == 6 * len(anchors.clip)
+        assert sorted(file) == ["confidence", "dataset", "start"]
+
+
+def test_the_labels_of_anchors_are_the_array_of_the_dataset(tones):
+    clips = Clips(tones.dataset, "train")
+    assert np.shares_memory(anchors_of(clips).label, clips.label_pairs()[1])
+
+
+def test_anchors_of_a_sum_of_splits_are_those_of_each(tones, tmp_path):
+    for split in ("train", "validation"):
+        clips = Clips(tones.dataset, split)
+        anchors_of(clips).save(tmp_path / f"anchors-{split}.npz", clips)
+    both = load_anchors(tmp_path, Clips(tones.dataset, "train+validation"))
+    train, validation = (load_anchors(tmp_path, Clips(tones.dataset, split)) for split in ("train", "validation"))
+    np.testing.assert_array_equal(both.start, np.concatenate([train.start, validation.start]))
+    np.testing.assert_array_equal(both.clip, np.concatenate([train.clip, validation.clip + 12]))
+    np.testing.assert_array_equal(both.label, np.concatenate([train.label, validation.label]))
+
+
+def test_only_the_anchors_of_every_label_are_saved(tones, tmp_path):
+    clips = Clips(tones.dataset, "train")
+    with pytest.raises(ValueError, match="not every label of every clip"):
+        anchors_of(clips).at_least(0.9).save(tmp_path / "anchors-train.npz", clips)
+    assert not list(tmp_path.iterdir())
+
+
+def test_anchors_of_another_split_are_refused(tones, tmp_path):
+    train = Clips(tones.dataset, "train")
+    anchors_of(train).save(tmp_path / "anchors-validation.npz", train)
+    with pytest.raises(ValueError, match=r"anchors-validation\.npz.*another dataset"):
+        load_anchors(tmp_path, Clips(tones.dataset, "validation"))
+
+
+def test_an_incomplete_file_is_named(tones, tmp_path):
+    np.savez(tmp_path / "anchors-train.npz", start=np.arange(3))
+    with pytest.raises(ValueError, match=r"anchors-train\.npz.*confidence"):
+        load_anchors(tmp_path, Clips(tones.dataset, "train"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import uss_jax
-from uss_jax import audio, dataset, model_dir
+from uss_jax import audio, model_dir, storage, weak_labels
 from uss_jax.evaluation import scenes, tagging
 from uss_jax.evaluation.evaluate import Request, evaluate
 
@@ -67,9 +67,9 @@ def test_unseen_clips_of_esc10_are_separated_by_more_than_3_db(tiny, data_dir, t
     """A part of the benchmark of the model card: fold 4, which was held back, by average queries."""
     monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
     esc10 = data_dir / "esc10"
-    splits = dataset.collect([esc10 / "audio"], [esc10 / "weak_labels.csv"], [esc10 / "meta.csv"], "fold=4")
-    folder, skipped = dataset.prepare("esc10", splits, tmp_path)
-    assert not skipped
+    splits = weak_labels.collect([esc10 / "audio"], [esc10 / "weak_labels.csv"], [esc10 / "meta.csv"], "fold=4")
+    folder = storage.store("esc10", splits, tmp_path)
+    assert not storage.left_out(folder, "train")
     result, _ = evaluate(
         Request("folder", folder, out=tmp_path / "r.json", model="tiny", query="average", per_class=20, workers=0)
     )

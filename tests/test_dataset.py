@@ -1,12 +1,13 @@
-"""From labelled files to a dataset and back."""
+"""A stored dataset, read back."""
 
 import pickle
 
 import numpy as np
 import pytest
 
-from uss_jax import audio, dataset
-from uss_jax.dataset import ClipFile, Clips
+from uss_jax import audio, dataset, storage, weak_labels
+from uss_jax.dataset import Clips
+from uss_jax.weak_labels import ClipFile
 
 RATE_HZ = 32_000
 DOG, BARK, SPEECH = 74, 75, 0
@@ -16,141 +17,31 @@ def noise(count, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, count).astype(np.float32)
 
 
-def sound(folder, name, count=1000, seed=0, rate_hz=RATE_HZ, subtype="FLOAT"):
-    audio.write(folder / name, noise(count, seed), rate_hz, subtype)
-    return folder / name
+def sound(folder, name, count=4000, seed=0, subtype="FLOAT"):
+    audio.write(folder / name, noise(count, seed), RATE_HZ, subtype)
+    return ClipFile(name, folder, name, (DOG,))
 
 
-def table(folder, text, name="labels.csv"):
-    (folder / name).write_text(text, encoding="utf-8")
-    return folder / name
-
-
-# Tables
-
-
-def test_labels_are_mids_or_names_in_either_column(tmp_path):
-    read = dataset.read_labels(
-        table(tmp_path, 'filename,mids,labels\na.wav,"/m/0bt9lr,/m/05tny_",Rain\nb.wav,,"Male speech, man speaking"\n'),
-        tmp_path,
-        prefix="set/",
-    )
-    assert read == [
-        ClipFile("set/a.wav", tmp_path / "a.wav", (DOG, BARK)),
-        ClipFile("set/b.wav", tmp_path / "b.wav", (1,)),
-    ]
-
-
-def test_a_byte_order_mark_and_spaces_after_commas_do_no_harm(tmp_path):
-    read = dataset.read_labels(table(tmp_path, '\ufefffilename, mids\na.wav, "Dog, Bark"\n'), tmp_path)
-    assert read[0].labels == (DOG, BARK)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("file,mids\na.wav,Dog\n", "no column 'filename'"),
-        ("", "no column 'filename'"),
-        ("filename,name\na.wav,Dog\n", "line 2 has no labels in a column 'mids' or 'labels'"),
-        ("filename,mids\na.wav,Dog\nb.wav,\n", "line 3 has no labels"),
-        ("filename,labels\na.wav,Dog\nb.wav,\n", "line 3 has no labels"),
-        ("filename,mids\na.wav,Dog\nb.wav,Dgo\n", "line 3: 'Dgo' is not"),
-        ("filename,mids\na.wav,Dog\n../b.wav,Dog\n", "line 3: '../b.wav': names a file outside of"),
-        ("filename,mids\n/b.wav,Dog\n", "line 2: '/b.wav': names a file outside of"),
-        ("filename,mids\na.wav,/m/0bt9lr,/m/05tny_\n", "line 2"),  # a second label outside of quotes is not dropped
-        ("mids,filename\nDog\n", "line 2"),
-    ],
-)
-def test_a_wrong_table_is_named_with_the_line(tmp_path, text, says):
-    with pytest.raises(ValueError, match=says) as error:
-        dataset.read_labels(table(tmp_path, text), tmp_path)
-    assert "labels.csv" in str(error.value)
-
-
-def test_a_missing_table_and_one_that_is_no_text_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.csv: no such file"):
-        dataset.read_labels(tmp_path / "gone.csv", tmp_path)
-    (tmp_path / "labels.csv").write_bytes(b"filename,mids\n\xff\xfe.wav,Dog\n")
-    with pytest.raises(ValueError, match=r"labels\.csv: not a CSV table"):
-        dataset.read_labels(tmp_path / "labels.csv", tmp_path)
-
-
-# Splits
-
-FOLDS = "filename,mids,fold\na.wav,Dog,1\nb.wav,Dog,2\nc.wav,Speech,4\n"
-
-
-@pytest.mark.parametrize(
-    ("held_out", "train", "validation"),
-    [("fold=4", "ab", "c"), ("fold=2,4", "a", "bc"), ("fold=14,2", "ac", "b"), (None, "abc", "")],
-)
-def test_held_out_rows_are_the_validation_split(tmp_path, held_out, train, validation):
-    splits = dataset.collect([tmp_path], [table(tmp_path, FOLDS)], held_out=held_out)
-    assert [clip.clip_id for clip in splits["train"]] == [f"{name}.wav" for name in train]
-    assert [clip.clip_id for clip in splits.get("validation", [])] == [f"{name}.wav" for name in validation]
-
-
-def test_the_held_out_column_may_be_in_another_table(tmp_path):
-    labels = table(tmp_path, "filename,mids\na.wav,Dog\nb.wav,Dog\n")
-    meta = table(tmp_path, "filename,take\na.wav,A\nb.wav,B\n", name="meta.csv")
-    splits = dataset.collect([tmp_path], [labels], [meta], held_out="take=B")
-    assert [clip.clip_id for clip in splits["validation"]] == ["b.wav"]
-
-
-@pytest.mark.parametrize(
-    ("rule", "says"),
-    [("fold", "expected COLUMN=VALUE"), ("take=A", "no column 'take'"), ("fold=9", "no row has fold=9")],
-)
-def test_a_wrong_rule_is_refused(tmp_path, rule, says):
-    with pytest.raises(ValueError, match=says):
-        dataset.collect([tmp_path], [table(tmp_path, FOLDS)], held_out=rule)
-
-
-def test_files_of_one_name_in_two_folders_are_two_clips(tmp_path):
-    tables = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        tables.append(table(tmp_path / name, FOLDS))
-    splits = dataset.collect([path.parent for path in tables], tables, held_out="fold=4")
-    assert [clip.clip_id for clip in splits["validation"]] == ["one/c.wav", "two/c.wav"]
-    assert [clip.path for clip in splits["validation"]] == [tmp_path / "one/c.wav", tmp_path / "two/c.wav"]
-
-
-def test_one_name_twice_is_refused(tmp_path):
-    labels = table(tmp_path, "filename,mids\na.wav,Dog\nb.wav,Dog\na.wav,Speech\n")
-    with pytest.raises(ValueError, match=r"two clips are called 'a\.wav'"):
-        dataset.collect([tmp_path], [labels])
-
-
-def test_every_folder_needs_a_table(tmp_path):
-    with pytest.raises(ValueError, match="2 audio folders need as many"):
-        dataset.collect([tmp_path, tmp_path], [table(tmp_path, FOLDS)])
-
-
-# Storing
+# Audio and labels
 
 
 def test_clips_come_back_within_half_a_16_bit_step(tmp_path):
-    paths = [sound(tmp_path, f"{i}.wav", count=1000 + i, seed=i) for i in range(3)]
-    splits = {"train": [ClipFile(path.name, path, (i,)) for i, path in enumerate(paths)]}
-    folder, skipped = dataset.prepare("three", splits, tmp_path / "out")
-    clips = Clips(folder, "train")
-    assert skipped == []
-    assert clips.samples.tolist() == [1000, 1001, 1002]
+    clips = [sound(tmp_path, f"{i}.wav", count=4000 + i, seed=i) for i in range(3)]
+    clips = Clips(storage.store("three", {"train": clips}, tmp_path / "out"), "train")
+    assert clips.samples.tolist() == [4000, 4001, 4002]
     for i in range(3):
         samples = clips.audio(i)
         assert samples.dtype == np.float32
-        assert np.abs(samples - noise(1000 + i, seed=i).clip(-1, 32767 / 32768)).max() <= 0.5 / 32768
+        assert np.abs(samples - noise(4000 + i, seed=i).clip(-1, 32767 / 32768)).max() <= 0.5 / 32768
 
 
 def test_16_bit_files_come_back_to_the_bit_and_loud_ones_are_clipped(tmp_path):
-    path = sound(tmp_path, "a.wav", subtype="PCM_16")
-    audio.write(tmp_path / "loud.wav", np.float32([2.0, -2.0, 0.5]), RATE_HZ)
-    loud = ClipFile("loud.wav", tmp_path / "loud.wav", (1,))
-    folder, _ = dataset.prepare("two", {"train": [ClipFile("a.wav", path, (0,)), loud]}, tmp_path / "out")
-    clips = Clips(folder, "train")
-    np.testing.assert_array_equal(clips.audio(0), audio.read(path)[0])
-    assert clips.audio(1).tolist() == [32767 / 32768, -1.0, 0.5]
+    quiet = sound(tmp_path, "a.wav", subtype="PCM_16")
+    audio.write(tmp_path / "loud.wav", np.tile(np.float32([2.0, -2.0, 0.5]), 2000), RATE_HZ)
+    loud = ClipFile("loud.wav", tmp_path, "loud.wav", (1,))
+    clips = Clips(storage.store("two", {"train": [quiet, loud]}, tmp_path / "out"), "train")
+    np.testing.assert_array_equal(clips.audio(0), audio.read(quiet.path)[0])
+    assert clips.audio(1)[:3].tolist() == [32767 / 32768, -1.0, 0.5]
 
 
 def test_the_index_tells_every_clips_labels_without_its_audio(tones):
@@ -175,59 +66,100 @@ def test_clips_are_mono_at_32_khz(tones):
         assert np.abs(clips.audio(clip) - expected).max() <= 0.5 / 32768
 
 
-def test_clips_pickle_without_their_open_files(tones):
+def test_a_part_of_a_clip_is_that_part(tones):
+    clips = Clips(tones.dataset, "train")
+    whole = clips.audio(1)
+    np.testing.assert_array_equal(clips.audio(1, 5000, 64_000), whole[5000:69_000])
+    np.testing.assert_array_equal(clips.audio(1, 90_000), whole[90_000:])
+    np.testing.assert_array_equal(clips.audio(1, 90_000, 64_000), whole[90_000:])
+    assert len(whole) == 96_000
+
+
+def test_clips_pickle_as_where_they_are(tones):
     clips = Clips(tones.dataset, "train")
     expected = clips.audio(3)
+    assert len(clips.clip_ids) == 12
     content = pickle.dumps(clips)
-    assert b"tensorflow_datasets" not in content
+    assert len(content) < 500
     np.testing.assert_array_equal(pickle.loads(content).audio(3), expected)
 
 
-def test_unreadable_files_are_counted_and_left_out(tmp_path):
-    clips = [ClipFile(name, sound(tmp_path, name), (DOG,)) for name in ("a.wav", "c.wav")]
-    (tmp_path / "b.wav").write_text("no recording")
-    clips[1:1] = [ClipFile("b.wav", tmp_path / "b.wav", (BARK,)), ClipFile("gone.wav", tmp_path / "gone.wav", (BARK,))]
-    folder, skipped = dataset.prepare("some", {"train": clips}, tmp_path / "out")
-    assert Clips(folder, "train").clip_ids.tolist() == ["a.wav", "c.wav"]
-    assert Clips(folder, "train").label_pairs()[1].tolist() == [DOG, DOG]
-    assert [line.split(": ")[0] for line in skipped] == [str(tmp_path / "b.wav"), str(tmp_path / "gone.wav")]
+def test_a_sum_of_splits_is_one_after_the_other(tones):
+    parts = [Clips(tones.dataset, split) for split in ("validation", "train")]
+    both = Clips(tones.dataset, "validation+train")
+    assert len(both) == 4 + 12
+    assert both.clip_ids.tolist() == parts[0].clip_ids.tolist() + parts[1].clip_ids.tolist()
+    np.testing.assert_array_equal(both.samples, np.concatenate([part.samples for part in parts]))
+    for clip in range(16):
+        part, number = (parts[0], clip) if clip < 4 else (parts[1], clip - 4)
+        np.testing.assert_array_equal(both.audio(clip), part.audio(number))
+        assert both.labels(clip).tolist() == part.labels(number).tolist()
+    pairs, labels = both.label_pairs()
+    assert (pairs.dtype, labels.dtype) == (np.int32, np.int16)
+    assert pairs[:7].tolist() == [0, 0, 1, 2, 3, 4, 4]
+    assert labels.tolist() == [*parts[0].label_pairs()[1], *parts[1].label_pairs()[1]]
 
 
-def test_where_no_file_is_readable_the_first_is_named_and_nothing_is_left(tmp_path):
-    clips = [ClipFile(name, tmp_path / name, (DOG,)) for name in ("a.wav", "b.wav")]
-    with pytest.raises(ValueError, match=r"none of 2 files could be read; the first: .*a\.wav: no such file"):
-        dataset.prepare("none", {"train": clips}, tmp_path / "out")
-    assert not (tmp_path / "out" / "none").exists()
+def test_two_million_clips_take_less_than_50_mb_without_their_ids(tones, tmp_path):
+    count = 2_041_789  # of AudioSet
+    random = np.random.default_rng(0)
+    labels = random.integers(1, 5, count)  # 2.5 on average; AudioSet has 2.7
+    (tmp_path / "dataset_info.json").touch()
+    np.savez(
+        tmp_path / "index-train.npz",
+        samples=np.full(count, 320_000, np.int32),
+        label_offsets=np.concatenate([[0], np.cumsum(labels)]),
+        labels=random.integers(0, 527, labels.sum()).astype(np.int16),
+    )
+    clips = Clips(tmp_path, "train")
+    assert len(clips) == count
+    arrays = [value for value in vars(clips).values() if isinstance(value, np.ndarray)]
+    assert count * 4 < sum(array.nbytes for array in arrays) < 50e6
 
 
-def test_an_empty_table_makes_no_dataset(tmp_path):
-    splits = dataset.collect([tmp_path], [table(tmp_path, "filename,mids\n")])
-    with pytest.raises(ValueError, match="no clips"):
-        dataset.prepare("empty", splits, tmp_path / "out")
-    assert not (tmp_path / "out" / "empty").exists()
+# What tells datasets apart
 
 
-@pytest.mark.parametrize("empty", ["train", "validation"])
-def test_a_split_without_readable_clips_is_refused_by_name(tmp_path, empty):
-    good = [ClipFile("a.wav", sound(tmp_path, "a.wav"), (DOG,))]
-    bad = [ClipFile("gone.wav", tmp_path / "gone.wav", (DOG,))]
-    splits = {split: bad if split == empty else good for split in ("train", "validation")}
-    with pytest.raises(ValueError, match=empty):
-        dataset.prepare("half", splits, tmp_path / "out")
+def test_a_fingerprint_is_of_lengths_and_labels(tmp_path):
+    a, b, longer = (sound(tmp_path, f"{i}.wav", count) for i, count in enumerate((4000, 4000, 4001)))
+    variants = {
+        "one": [a, b],
+        "other_names": [b, a],
+        "other_length": [a, longer],
+        "other_label": [a, ClipFile("b", tmp_path, b.name, (BARK,))],
+        "labels_elsewhere": [ClipFile("a", tmp_path, a.name, (DOG, DOG)), ClipFile("b", tmp_path, b.name, ())],
+    }
+    prints = {
+        name: Clips(storage.store(name, {"train": clips}, tmp_path / "out"), "train").fingerprint()
+        for name, clips in variants.items()
+    }
+    assert prints["one"] == prints["other_names"]
+    assert len(set(prints.values())) == 4
+    assert all(len(digest) == 64 for digest in prints.values())
 
 
-def test_a_dataset_is_not_replaced(tones):
-    before = sorted(tones.dataset.iterdir())
-    with pytest.raises(ValueError, match="tones: exists already"):
-        dataset.prepare("tones", {"train": []}, tones.dataset.parents[1])
-    assert sorted(tones.dataset.iterdir()) == before
+# Damage
 
 
-@pytest.mark.parametrize("name", ["My Set", "Upper", "../out", "a-b", "1st", ""])
-def test_a_name_that_is_none_for_a_dataset_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="is no dataset name"):
-        dataset.prepare(name, {"train": []}, tmp_path)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed", "another"])
+def test_a_record_that_cannot_be_read_is_named_with_its_file_and_clip(tmp_path, damage):
+    clips = [sound(tmp_path, f"{i}.wav", seed=i, count=9000 + i) for i in range(40)]  # 32 in the first file
+    folder = storage.store("forty", {"train": clips}, tmp_path / "out")
+    first, second = sorted(folder.glob("*array_record-*"))
+    content = second.read_bytes()
+    if damage == "missing":
+        second.unlink()
+    elif damage == "cut":
+        second.write_bytes(content[:70_000])
+    elif damage == "changed":
+        second.write_bytes(content[:45_000] + b"damaged" + content[45_007:])  # of 18 kB each
+    else:
+        second.write_bytes(first.read_bytes())
+    clips = Clips(folder, "train")
+    assert len(clips.audio(31)) == 9031
+    with pytest.raises(ValueError, match=r"forty-train\.array_record-00001-of-00002: .*clip '34\.wav'") as error:
+        clips.audio(34)
+    assert "record 2" in str(error.value)
 
 
 # Opening
@@ -245,6 +177,10 @@ def test_a_folder_without_a_dataset_and_a_missing_split_are_named(tones, tmp_pat
         Clips(tmp_path / "gone", "train")
     with pytest.raises(ValueError, match="no split 'test'"):
         Clips(tones.dataset, "test")
+    with pytest.raises(ValueError, match="no split 'test'"):
+        Clips(tones.dataset, "train+test")
+    with pytest.raises(ValueError, match="names a split twice"):
+        Clips(tones.dataset, "train+train")
 
 
 def test_two_datasets_in_a_folder_must_be_told_apart(tmp_path):
@@ -258,10 +194,9 @@ def test_two_datasets_in_a_folder_must_be_told_apart(tmp_path):
 
 def test_a_dataset_of_real_recordings_keeps_their_labels(data_dir, tmp_path):
     folder = data_dir / "esc10"
-    splits = dataset.collect([folder / "audio"], [folder / "weak_labels.csv"], [folder / "meta.csv"], "fold=4")
+    splits = weak_labels.collect([folder / "audio"], [folder / "weak_labels.csv"], [folder / "meta.csv"], "fold=4")
     few = {split: clips[:3] for split, clips in splits.items()}
-    prepared, skipped = dataset.prepare("few", few, tmp_path)
-    assert skipped == []
+    prepared = storage.store("few", few, tmp_path)
     for split, clips in few.items():
         stored = Clips(prepared, split)
         assert stored.clip_ids.tolist() == [clip.clip_id for clip in clips]

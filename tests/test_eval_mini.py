@@ -15,7 +15,8 @@ from recomputed import recomputed
 from test_benchmarks_musdb import write_song
 from test_benchmarks_slakh import stem, write_track
 
-from uss_jax import dataset, files, mining
+from uss_jax import dataset, files, mining, storage, weak_labels
+from uss_jax.anchors import anchors_path
 from uss_jax.evaluation import evaluate, items
 from uss_jax.evaluation.run import Options
 
@@ -64,12 +65,12 @@ def one_model(tmp_path_factory):
 def esc10(data_dir, tmp_path_factory) -> Path:
     """A dataset of eight training and eight held-back clips."""
     source = data_dir / "esc10"
-    found = dataset.collect([source / "audio"], [source / "weak_labels.csv"], [source / "meta.csv"], "fold=4")
+    found = weak_labels.collect([source / "audio"], [source / "weak_labels.csv"], [source / "meta.csv"], "fold=4")
     splits = {
         split: [clip for kind in (DOG, ROOSTER, RAIN, HELICOPTER) for clip in clips if clip.clip_id.endswith(kind)][::4]
         for split, clips in found.items()
     }
-    return dataset.prepare("esc10", splits, tmp_path_factory.mktemp("datasets"))[0]
+    return storage.store("esc10", splits, tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="module")
@@ -297,9 +298,10 @@ def test_other_anchors_make_other_queries(esc10, tmp_path, monkeypatch):
     networks = evaluate.load_model("tiny", 8).model.networks
     for folder, moved in (("one", 0), ("other", 16_000)):
         for split in ("train", "validation"):
-            mined = mining.mine(dataset.Clips(esc10, split), networks)
+            clips = dataset.Clips(esc10, split)
+            mined = mining.mine(clips, networks)
             start = (mined.start + moved) % 32_000 if split == "train" else mined.start
-            dataclasses.replace(mined, start=start).save(mining.anchors_path(tmp_path / folder, split))
+            dataclasses.replace(mined, start=start).save(anchors_path(tmp_path / folder, split), clips)
     one, other = (
         run(tmp_path / folder, "audioset", esc10, per_class=1, anchors=tmp_path / folder).result
         for folder in ("one", "other")

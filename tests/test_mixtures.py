@@ -2,6 +2,8 @@
 
 import itertools
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,8 +13,14 @@ from uss_jax.anchors import Anchors
 from uss_jax.dataset import Clips
 
 SEGMENT = 16_000
-PLAIN = {"shift_seconds": 0.0, "level_range_db": 0.0, "gain_range_db": 0.0, "speed_range": 1.0}
-VARIED = {"shift_seconds": 0.5, "level_range_db": 6.0, "gain_range_db": 6.0, "speed_range": 1.2}
+PLAIN = {
+    "shift_seconds": 0.0,
+    "level_range_db": 0.0,
+    "gain_range_db": 0.0,
+    "speed_range": 1.0,
+    "label_query_share": 0.0,
+}
+VARIED = PLAIN | {"shift_seconds": 0.5, "level_range_db": 6.0, "gain_range_db": 6.0, "speed_range": 1.2}
 WHOLE_CLIPS = {"loudest": False, "gain_range_db": 0.0, "speed_range": 1.0}
 
 
@@ -39,6 +47,10 @@ def clip_source(clips, **fields):
     return mixtures.ClipSource(clips, **fields)
 
 
+def item(source, index):
+    return source.items([index])[0]
+
+
 class Recordings:
     """Stands for a dataset of these recordings, each of the class that its number is."""
 
@@ -46,6 +58,7 @@ class Recordings:
 
     def __init__(self, *recordings):
         self.recordings = recordings
+        self.samples = np.array([len(samples) for samples in recordings])
 
     def label_pairs(self):
         return np.arange(len(self.recordings)), np.arange(len(self.recordings))
@@ -53,8 +66,8 @@ class Recordings:
     def labels(self, clip):
         return np.array([clip])
 
-    def audio(self, clip):
-        return self.recordings[clip]
+    def audio(self, clip, start=0, count=None):
+        return self.recordings[clip][start:][:count]
 
 
 def noise(count, seed):
@@ -118,13 +131,13 @@ def test_speed_changes_pitch_and_length_together():
 def test_a_mixture_is_the_source_and_its_partner_with_equal_energy(clips, anchors):
     source = mixture_source(clips, anchors)
     for index in range(10):
-        item = source[index]
+        mixed = item(source, index)
         target, partner = (
             clips.audio(int(anchors.clip[i]))[anchors.start[i] : anchors.start[i] + SEGMENT]
             for i in source.choose(index)
         )
-        np.testing.assert_array_equal(item["source"], target)
-        rest = item["mixture"] - item["source"]
+        np.testing.assert_array_equal(mixed["source"], target)
+        rest = mixed["mixture"] - mixed["source"]
         ratio = mixing.energy_ratio(target, partner)
         np.testing.assert_allclose(rest, ratio * partner, atol=1e-6)
         assert 0.02 < ratio < 50
@@ -133,11 +146,11 @@ def test_a_mixture_is_the_source_and_its_partner_with_equal_energy(clips, anchor
 
 def test_three_sources_add_up(clips, anchors):
     source = mixture_source(clips, anchors, source_count=3)
-    item, chosen = source[4], source.choose(4)
+    mixed, chosen = item(source, 4), source.choose(4)
     first, *others = (clips.audio(int(anchors.clip[i]))[anchors.start[i] : anchors.start[i] + SEGMENT] for i in chosen)
     assert len(others) == 2
     expected = first + sum(other * mixing.energy_ratio(first, other) for other in others)
-    np.testing.assert_allclose(item["mixture"], expected, atol=1e-6)
+    np.testing.assert_allclose(mixed["mixture"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("source_count", [2, 3, 4])
@@ -151,22 +164,29 @@ def test_sources_share_no_label(clips, anchors, source_count):
 
 
 def test_targets_are_balanced_and_labelled_with_all_their_clips_labels(clips, anchors):
-    source = mixture_source(clips, anchors)
+    source = mixture_source(clips, anchors, label_query_share=1.0)
     targets = [source.choose(index)[0] for index in range(50)]
     labels = np.unique(anchors.label)
     assert [np.count_nonzero(anchors.label[targets] == label) for label in labels] == [10] * 5
     for index in range(10):
-        present = np.flatnonzero(source[index]["labels"])
+        present = np.flatnonzero(item(source, index)["query_classes"])
         assert present.tolist() == clips.labels(int(anchors.clip[targets[index]])).tolist()
+
+
+def test_a_share_of_the_queries_keeps_only_the_sources_classes(clips, anchors):
+    kept = [item(mixture_source(clips, anchors, label_query_share=0.3), index)["query_classes"] for index in range(60)]
+    whole = [bool(classes.all()) for classes in kept]
+    assert 0.55 < np.mean(whole) < 0.85
+    assert {int(classes.sum()) for classes in kept} == {1, 2, 527}
 
 
 def test_without_a_partner_of_another_class_the_dataset_is_named(clips, anchors):
     dogs = np.isin(anchors.label, audioset.parse_labels("Dog, Bark"))
     only = Anchors(anchors.clip[dogs], anchors.label[dogs], anchors.start[dogs], anchors.confidence[dogs])
     with pytest.raises(ValueError, match=r"tones.*not 2 clips without a common label"):
-        mixture_source(clips, only)[0]
+        item(mixture_source(clips, only), 0)
     with pytest.raises(ValueError, match="not 5 clips without a common label"):
-        mixture_source(clips, anchors, source_count=5)[0]
+        item(mixture_source(clips, anchors, source_count=5), 0)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -174,11 +194,11 @@ def test_varied_mixtures_keep_within_their_ranges(clips, anchors, seed):
     source, plain = mixture_source(clips, anchors, seed, **VARIED), mixture_source(clips, anchors, seed)
     levels, gains = [], []
     for index in range(20):
-        item = source[index]
-        rest = item["mixture"] - item["source"]
-        levels.append(10 * np.log10(np.mean(rest**2) / np.mean(item["source"] ** 2)))
-        only_gain = mixture_source(clips, anchors, seed, gain_range_db=6.0)[index]
-        gains.append(20 * np.log10(np.abs(only_gain["source"]).max() / np.abs(plain[index]["source"]).max()))
+        mixed = item(source, index)
+        rest = mixed["mixture"] - mixed["source"]
+        levels.append(10 * np.log10(np.mean(rest**2) / np.mean(mixed["source"] ** 2)))
+        only_gain = item(mixture_source(clips, anchors, seed, gain_range_db=6.0), index)
+        gains.append(20 * np.log10(np.abs(only_gain["source"]).max() / np.abs(item(plain, index)["source"]).max()))
     for values in (levels, gains):
         assert np.abs(values).max() <= 6.01
         assert np.ptp(values) > 6
@@ -192,7 +212,7 @@ def test_a_shifted_anchor_stays_inside_its_clip():
     shifts = []
     for index in range(40):
         clip = source.choose(index)[0]
-        shifts.append(place(clips.audio(clip), source[index]["source"]) - (length[clip] - SEGMENT))
+        shifts.append(place(clips.audio(clip), item(source, index)["source"]) - (length[clip] - SEGMENT))
     assert -8000 <= min(shifts) < -6000
     assert shifts.count(0) > 10  # those moved towards the end
 
@@ -200,13 +220,14 @@ def test_a_shifted_anchor_stays_inside_its_clip():
 @pytest.mark.parametrize("make", [mixture_source, lambda clips, anchors, seed, **_: clip_source(clips, seed=seed)])
 def test_items_are_functions_of_seed_and_index_alone(clips, anchors, make):
     source = make(clips, anchors, seed=5, **VARIED)
-    items = [source[index] for index in range(6)]
+    items = [item(source, index) for index in range(6)]
     pickled = pickle.loads(pickle.dumps(make(clips, anchors, seed=5, **VARIED)))
     for index in reversed(range(6)):
-        assert_same_items(pickled[index], items[index])
-        assert_same_items(source[np.int64(index)], items[index])
+        assert_same_items(item(pickled, index), items[index])
+        assert_same_items(item(source, index), items[index])
     other = make(clips, anchors, seed=6, **VARIED)
-    assert any((other[index]["labels"] != items[index]["labels"]).any() for index in range(6))
+    name = next(iter(items[0]))
+    assert any((item(other, index)[name] != items[index][name]).any() for index in range(6))
 
 
 @pytest.mark.parametrize("name", ["source", "audio"])
@@ -215,15 +236,15 @@ def test_speeds_keep_within_their_range(name):
     clips = Recordings(low, high)
     if name == "source":
         anchors = Anchors(np.arange(2), np.arange(2), np.full(2, 30_000), np.ones(2))
-        source = mixture_source(clips, anchors, speed_range=1.25)
+        source, labels = mixture_source(clips, anchors, speed_range=1.25, label_query_share=1.0), "query_classes"
     else:
-        source = clip_source(clips, clip_samples=SEGMENT, speed_range=1.25)
+        source, labels = clip_source(clips, clip_samples=SEGMENT, speed_range=1.25), "labels"
     speeds = []
     for index in range(40):
-        item = source[index]
-        assert item[name].shape == (SEGMENT,)
-        pitch = 0.05 * (1 + np.flatnonzero(item["labels"])[0])
-        speeds.append(np.count_nonzero(np.diff(np.sign(item[name]))) * np.pi / SEGMENT / pitch)
+        mixed = item(source, index)
+        assert mixed[name].shape == (SEGMENT,)
+        pitch = 0.05 * (1 + np.flatnonzero(mixed[labels])[0])
+        speeds.append(np.count_nonzero(np.diff(np.sign(mixed[name]))) * np.pi / SEGMENT / pitch)
     assert 0.79 < min(speeds) < 0.85
     assert 1.18 < max(speeds) < 1.27
 
@@ -236,10 +257,10 @@ def test_a_clip_item_is_any_stretch_of_a_labelled_clip():
     source = clip_source(clips)
     starts = {0: [], 1: []}
     for index in range(40):
-        item = source[index]
-        assert item["audio"].shape == (2 * SEGMENT,)
-        (clip,) = np.flatnonzero(item["labels"])
-        starts[int(clip)].append(place(clips.audio(clip), item["audio"]))
+        mixed = item(source, index)
+        assert mixed["audio"].shape == (2 * SEGMENT,)
+        (clip,) = np.flatnonzero(mixed["labels"])
+        starts[int(clip)].append(place(clips.audio(clip), mixed["audio"]))
     for clip, room in enumerate((18_000, 8_000)):
         assert len(set(starts[clip])) == len(starts[clip])
         assert 0 <= min(starts[clip]) < 0.3 * room
@@ -248,24 +269,26 @@ def test_a_clip_item_is_any_stretch_of_a_labelled_clip():
 
 def test_clip_items_are_balanced(clips):
     source = clip_source(clips)
-    seen = sum(source[index]["labels"] for index in range(50))
+    seen = sum(item(source, index)["labels"] for index in range(50))
     assert [seen[label] for label in audioset.parse_labels("Rain, Speech, Helicopter")] == [10, 10, 10]
     assert [seen[label] for label in audioset.parse_labels("Dog, Bark")] == [20, 20]  # each comes with the other
 
 
 def test_a_short_clip_is_padded_with_zeros(clips):
     longest = int(clips.samples.max())
-    item = clip_source(clips, clip_samples=longest + 100)[0]["audio"]
-    assert item.shape == (longest + 100,)
-    assert not item[-100:].any()
-    assert item[:3200].any()
+    padded = item(clip_source(clips, clip_samples=longest + 100), 0)["audio"]
+    assert padded.shape == (longest + 100,)
+    assert not padded[-100:].any()
+    assert padded[:3200].any()
 
 
 @pytest.mark.parametrize("loudest", [False, True])
 def test_gains_keep_within_their_range(clips, loudest):
     plain = clip_source(clips, loudest=loudest)
     louder = clip_source(clips, loudest=loudest, gain_range_db=6.0)
-    gains = [20 * np.log10(np.abs(louder[i]["audio"]).max() / np.abs(plain[i]["audio"]).max()) for i in range(20)]
+    gains = [
+        20 * np.log10(np.abs(item(louder, i)["audio"]).max() / np.abs(item(plain, i)["audio"]).max()) for i in range(20)
+    ]
     assert np.abs(gains).max() <= 6.01
     assert np.ptp(gains) > 6
 
@@ -277,7 +300,7 @@ def test_the_loudest_part_is_not_missed():
 
     def shares(loudest):
         source = clip_source(Recordings(samples), clip_samples=32_000, loudest=loudest)
-        return np.array([np.sum(source[index]["audio"] ** 2) / loud for index in range(40)])
+        return np.array([np.sum(item(source, index)["audio"] ** 2) / loud for index in range(40)])
 
     assert shares(True).min() > 0.6  # moved by a quarter of a second and half a grid step at most
     assert shares(True).max() - shares(True).min() > 0.1
@@ -294,42 +317,81 @@ class Numbers:
     def __len__(self):
         return self.length
 
-    def __getitem__(self, index):
-        return {"number": np.int64(index)}
+    def items(self, indices):
+        return [{"number": np.int64(index)} for index in indices]
 
 
-def numbers(iterator):
-    return [batch["number"].tolist() for batch in iterator]
+def numbers(*args, **fields):
+    return [batch["number"].tolist() for batch in mixtures.batches(*args, **fields)]
 
 
 def test_batches_are_whole_and_in_order():
-    assert numbers(mixtures.batches(Numbers(11), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert numbers(Numbers(11), 4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
-def test_an_iterator_goes_on_where_its_state_was_taken():
-    iterator = mixtures.batches(Numbers(20), 4)
-    begun = [next(iterator)["number"].tolist() for _ in range(2)]
-    state = iterator.get_state()
-    rest = numbers(iterator)
-    resumed = mixtures.batches(Numbers(20), 4)
-    resumed.set_state(state)
-    assert numbers(resumed) == rest
-    assert begun + rest == numbers(mixtures.batches(Numbers(20), 4))
-    assert len(rest) == 3
+@pytest.mark.parametrize("start", [0, 1, 4, 5])
+def test_batches_go_on_from_any_step(start):
+    assert numbers(Numbers(20), 4, start=start) == numbers(Numbers(20), 4)[start:]
 
 
-@pytest.mark.parametrize("process_count", [1, 2, 3])
-def test_processes_read_disjoint_parts_of_equal_size(process_count):
-    parts = [
-        list(itertools.chain(*numbers(mixtures.batches(Numbers(24), 4, 0, process, process_count))))
-        for process in range(process_count)
-    ]
-    assert sorted(itertools.chain(*parts)) == list(range(24))
-    assert {len(part) for part in parts} == {24 // process_count}
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_the_processes_share_each_batch_in_order(process_count):
+    parts = [numbers(Numbers(24), 8, process=process, process_count=process_count) for process in range(process_count)]
+    for step in range(3):
+        joined = list(itertools.chain(*(part[step] for part in parts)))
+        assert joined == list(range(8 * step, 8 * (step + 1)))
+        assert {len(part[step]) for part in parts} == {8 // process_count}
 
 
 def test_batches_of_mixtures_are_stacks_of_items(clips, anchors):
     source = mixture_source(clips, anchors, length=4, **VARIED)
     batch = next(mixtures.batches(source, 4))
     for index in range(4):
-        assert_same_items({name: values[index] for name, values in batch.items()}, source[index])
+        assert_same_items({name: values[index] for name, values in batch.items()}, item(source, index))
+
+
+def test_a_batch_reads_each_anchor_once(clips, anchors):
+    class Counted(Clips):
+        read = 0
+
+        def audio(self, *args):
+            Counted.read += 1
+            return super().audio(*args)
+
+    source = mixture_source(Counted(clips.folder, "train"), anchors)
+    source.items(range(10))
+    assert 10 < Counted.read < 16  # two for each mixture, were they read anew
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reading_processes_change_nothing(clips, workers, tmp_path):
+    """In a program of its own, since Grain's workers import the main module anew."""
+    code = f"""
+import hashlib
+import numpy as np
+from absl import app
+from uss_jax import mixtures
+from uss_jax.anchors import Anchors
+from uss_jax.dataset import Clips
+
+def main(argv):
+    clips = Clips({str(clips.folder)!r}, "train")
+    clip, label = clips.label_pairs()
+    anchors = Anchors(clip, label, np.zeros(len(clip), int), np.ones(len(clip)))
+    source = mixtures.MixtureSource(clips, anchors, seed=0, length=40, segment_samples={SEGMENT}, source_count=2,
+        class_power=0.0, shift_seconds=0.5, level_range_db=6.0, gain_range_db=6.0, speed_range=1.2,
+        label_query_share=0.5)
+    for workers in (0, {workers}):
+        total = hashlib.sha256()
+        for batch in mixtures.batches(source, 4, start=1, workers=workers):
+            total.update(batch["mixture"].tobytes())
+        print(total.hexdigest())
+
+if __name__ == "__main__":
+    app.run(main)
+"""
+    (tmp_path / "read.py").write_text(code)
+    read = subprocess.run([sys.executable, tmp_path / "read.py"], check=True, capture_output=True, text=True)
+    inside, beside = read.stdout.split()
+    assert inside == beside

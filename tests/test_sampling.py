@@ -6,8 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from uss_jax import sampling
-from uss_jax.sampling import BalancedSampler
+from uss_jax.sampling import BalancedSampler, choose_places
 
 ITEM_CLASSES = np.array([7, 3, 3, 7, 3, 9, 3, 3, 7, 3])  # six items of class 3, three of 7, one of 9
 
@@ -44,7 +43,6 @@ def test_a_class_comes_by_a_power_of_its_size(power, of_round):
 
 def test_an_item_is_a_function_of_seed_and_place_alone():
     order = take(BalancedSampler(ITEM_CLASSES, seed=3), 60)
-    sampling._shuffled.cache_clear()  # as in another process
     other = pickle.loads(pickle.dumps(BalancedSampler(ITEM_CLASSES, seed=3)))
     assert [other[index] for index in reversed(range(60))] == order[::-1]
     assert take(BalancedSampler(ITEM_CLASSES, seed=4), 60) != order
@@ -53,3 +51,26 @@ def test_an_item_is_a_function_of_seed_and_place_alone():
 def test_nothing_to_sample_from_is_refused():
     with pytest.raises(ValueError, match="no items"):
         BalancedSampler(np.array([], int), seed=0)
+
+
+def test_orders_in_use_are_not_pickled():
+    sampler = BalancedSampler(np.repeat(np.arange(10), 1000), seed=0)
+    fresh = len(pickle.dumps(sampler))
+    take(sampler, 10_000)
+    assert len(pickle.dumps(sampler)) == fresh < 60_000
+
+
+def test_partners_are_the_next_in_the_order_without_a_common_label():
+    labels = [{7}, {3}, {3}, {7, 3}, {3}, {9}, {3}, {3}, {7}, {3}]
+    sampler = BalancedSampler(ITEM_CLASSES, seed=5)
+    for place in range(40):
+        chosen = choose_places(sampler, place, 2, lambda item: np.array(sorted(labels[item])))
+        target, partner = chosen
+        assert target == place
+        assert not labels[sampler[target]] & labels[sampler[partner]]
+        assert all(labels[sampler[target]] & labels[sampler[between]] for between in range(place + 1, partner))
+
+
+def test_fewer_places_where_there_are_no_partners():
+    sampler = BalancedSampler(np.array([4, 4, 4]), seed=0)
+    assert choose_places(sampler, 1, 2, lambda item: np.array([4])) == [1]

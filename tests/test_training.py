@@ -2,26 +2,23 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import time
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from uss_jax import model_dir, parallel
-from uss_jax.training.checkpoints import save_config
-from uss_jax.training.metrics import MetricWriter
+from uss_jax.training import speed, workdir
+from uss_jax.training.checkpoints import Checkpoints, digest
+from uss_jax.training.metrics import MetricWriter, require_finite
 from uss_jax.training.optimiser import cosine_schedule, paper_schedule
 from uss_jax.training.step import TrainState, make_step, separator_loss
-from uss_jax.training.tasks import with_batch_axis
-
-ROOT = Path(__file__).parents[1]
+from uss_jax.training.tasks import for_training
 
 SMALL = {
     "name": "small",
@@ -40,20 +37,23 @@ SMALL = {
 }
 
 
-def small_state_and_step(loss_name: str = "l1"):
-    networks = with_batch_axis(model_dir.build_networks(SMALL, {}))
+RUN = ml_collections.ConfigDict({"precision": "float32", "rematerialise": False})
+
+
+def small_state_and_step(loss_name: str = "l1", accumulate: int = 1):
+    networks = for_training(model_dir.build_networks(SMALL, {}), RUN)
     variables = model_dir.initial_variables(networks, jax.random.key(0))
     optimiser = optax.sgd(0.1)
     params = {"query": {}, "separator": variables["separator"]["params"]}
     batch_stats = variables["separator"]["batch_stats"]
     state = TrainState(jnp.int32(0), params, batch_stats, variables["tagger"], optimiser.init(params))
-    return state, make_step(separator_loss(networks, loss_name, 0.0), optimiser, seed=0)
+    return state, make_step(separator_loss(networks, loss_name), optimiser, 0, accumulate)
 
 
 def batch_of(count: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(1)
     source, other = random.normal(0, 0.1, (2, count, 8000)).astype(np.float32)
-    return {"mixture": source + other, "source": source, "labels": np.zeros((count, 527), np.float32)}
+    return {"mixture": source + other, "source": source, "query_classes": np.ones((count, 527), np.float32)}
 
 
 def test_pmap_and_shard_map_give_the_same_bits():
@@ -72,42 +72,48 @@ def test_pmap_and_shard_map_give_the_same_bits():
             check_vma=False,
         )
     )
-    other, other_metrics = sharded(state, batch)
+    other, other_metrics = sharded(parallel.replicate(state), batch)
     jax.tree.map(np.testing.assert_array_equal, mapped, other)
     jax.tree.map(np.testing.assert_array_equal, mapped_metrics, other_metrics)
 
 
-STEPS_ON_DEVICES = """
-import pickle, sys, jax, numpy as np
-sys.path.insert(0, {tests!r})
-from test_training import batch_of, small_state_and_step
-from uss_jax import parallel
-assert jax.local_device_count() == {devices}
-state, step = small_state_and_step()
-state, step = parallel.replicate(state), parallel.pmap_step(step)
-for _ in range(3):
-    state, metrics = step(state, parallel.shard(batch_of(8)))
-leaves = [np.asarray(x) for x in jax.tree.leaves((state.params, state.batch_stats, metrics["loss"]))]
-np.savez({out!r}, *leaves)
-"""
+def test_accumulated_gradients_are_those_of_the_parts(on_cpu):
+    """Two parts: the mean of their gradients, the running statistics after both, and the memory of one."""
+    batch = batch_of(4)
+    parts = [jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], batch) for i in (0, 1)]
+    state, whole = small_state_and_step(accumulate=2)
+    _, single = small_state_and_step()
+    first = jax.tree.map(np.asarray, run_step(single, state, parts[0]))
+    second = run_step(single, state.replace(batch_stats=first[0].batch_stats), parts[1])
+    accumulated, metrics = run_step(whole, state, batch)
+    moved = [jax.tree.map(np.subtract, after.params, state.params) for after, _ in (first, second)]
+    mean = jax.tree.map(lambda x, y: (x + y) / 2, *moved)
+    close = functools.partial(np.testing.assert_allclose, atol=1e-6, rtol=1e-4)
+    jax.tree.map(lambda x, y, z: close(x - y, z), accumulated.params, state.params, mean)
+    jax.tree.map(close, accumulated.batch_stats, second[0].batch_stats)
+    close(metrics["loss"], (first[1]["loss"] + second[1]["loss"]) / 2)
 
 
-@pytest.mark.slow
-def test_four_devices_train_as_one_does(tmp_path):
-    """Weights, batch statistics and loss: without synchronised BatchNorm this fails.
+def run_step(step, state, batch):
+    """A step on one device."""
+    mapped = jax.vmap(functools.partial(step, axis_name="batch"), (None, 0), None, axis_name="batch")
+    return jax.jit(mapped)(state, jax.tree.map(lambda x: x[None], batch))
 
-    The norm of the gradient is not compared: the gradient of an L1 loss is a sign, which rounding turns round.
-    """
-    results = []
-    for devices in (1, 4):
-        out = str(tmp_path / f"{devices}.npz")
-        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-        code = STEPS_ON_DEVICES.format(tests=str(ROOT / "tests"), devices=devices, out=out)
-        subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT)
-        with np.load(out) as file:
-            results.append([file[name] for name in file.files])
-    for one, four in zip(*results, strict=True):
-        np.testing.assert_allclose(one, four, atol=1e-5, rtol=1e-5)
+
+def test_parts_need_less_memory(on_cpu):
+    batch = parallel.shard(batch_of(16 * jax.local_device_count()))
+    needed = []
+    for accumulate in (1, 4):
+        state, step = small_state_and_step(accumulate=accumulate)
+        needed.append(speed.memory_gib(parallel.pmap_step(step).lower(parallel.replicate(state), batch).compile()))
+    assert needed[1] < 0.5 * needed[0]
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    devices = jax.device_count()
+    parallel.check_batch(4 * devices, 2)
+    with pytest.raises(ValueError, match=f"a batch of {3 * devices} does not divide over {devices} devices × 2"):
+        parallel.check_batch(3 * devices, 2)
 
 
 def test_the_papers_schedule_rises_in_four_steps():
@@ -134,22 +140,113 @@ def test_metrics_beyond_the_restart_are_dropped(tmp_path):
     assert steps == [10, 20]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+def test_rates_of_the_machine_are_kept_out_of_what_repeats(tmp_path):
     writer = MetricWriter(tmp_path, first_step=0)
-    with pytest.raises(FloatingPointError, match="step 7"):
-        writer.write(7, {"loss": float("nan")}, {})
+    writer.write(5, {"loss": 1.0}, {"items_per_second": 3.0})
+    writer.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "loss": 1.0}
+    assert json.loads((tmp_path / "speed.jsonl").read_text()) == {"step": 5, "items_per_second": 3.0}
+    MetricWriter(tmp_path / "other", 0, active=False).write(1, {"loss": 1.0}, {})
+    assert not (tmp_path / "other").exists()
 
 
-def test_a_workdir_of_another_configuration_is_refused(tmp_path):
-    import ml_collections
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_named_with_its_step(value):
+    require_finite(6, {"loss": 1.0, "grad_norm": 2.0})
+    with pytest.raises(FloatingPointError, match=f"grad_norm is {value} at step 7"):
+        require_finite(7, {"loss": 1.0, "grad_norm": value})
 
-    save_config(tmp_path, ml_collections.ConfigDict({"steps": 1}))
-    save_config(tmp_path, ml_collections.ConfigDict({"steps": 1}))
-    with pytest.raises(ValueError, match="another configuration"):
-        save_config(tmp_path, ml_collections.ConfigDict({"steps": 2}))
+
+def test_a_workdir_of_another_configuration_or_other_data_is_refused(tmp_path):
+    config = {"steps": 1, "data": {"dataset": "here", "workers": 0, "seed": (1, 2)}}
+    workdir.claim(tmp_path, config, {"dataset": "a"})
+    moved = {"steps": 1, "data": {"dataset": "there", "workers": 8, "seed": (1, 2)}}
+    workdir.claim(tmp_path, moved, {"dataset": "a"})
+    with pytest.raises(ValueError, match="another configuration \\(steps was 1 and is 2\\)"):
+        workdir.claim(tmp_path, config | {"steps": 2}, {"dataset": "a"})
+    with pytest.raises(ValueError, match="another dataset"):
+        workdir.claim(tmp_path, config, {"dataset": "b"})
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"run\.json: not the description of a run"):
+        workdir.claim(tmp_path, config, {"dataset": "a"})
+
+
+# Checkpoints
+
+
+def state_of(value: float) -> TrainState:
+    return TrainState(np.int32(value), {"a": np.full((3, 2), value, np.float32)}, {}, {}, (np.float32(value),))
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.best_step() is None
+    for step, score in enumerate((None, 1.0, 3.0, 2.0, None, None)):
+        checkpoints.save(step, state_of(step), score)
+    checkpoints.close()
+    reopened = Checkpoints(tmp_path, keep=2)
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [2, 4, 5]
+    assert reopened.best_step() == 2
+    assert int(reopened.restore_newest(state_of(0)).step) == 5
+    assert digest(reopened.restore(2, state_of(0))) == digest(state_of(2))
+
+
+def test_no_checkpoint_is_best_where_none_was_evaluated(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step in (1, 2):
+        checkpoints.save(step, state_of(step))
+    assert checkpoints.best_step() is None
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+
+
+def test_a_state_of_other_shapes_is_not_taken_for_a_whole_one(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, state_of(1))
+    other = state_of(1).replace(params={"b": np.zeros(4, np.float32)})
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        checkpoints.restore(1, other)
+
+
+def test_a_digest_tells_names_types_shapes_and_values_apart():
+    trees = [{"a": np.zeros(4, np.float32)}, {"b": np.zeros(4, np.float32)}, {"a": np.zeros(4, np.int32)},
+             {"a": np.zeros((2, 2), np.float32)}, {"a": np.array([0, 0, 0, -0.0], np.float32)}]  # fmt: skip
+    assert len({digest(tree) for tree in trees}) == len(trees)
+    assert digest({"a": np.zeros(4, np.float32)}) == digest(trees[0])
+
+
+# Speed
+
+
+def test_operations_are_counted():
+    """A product of matrices of n × n takes 2 n³."""
+    lowered = jax.jit(lambda x: x @ x).lower(np.zeros((256, 256), np.float32))
+    assert speed.flops_of(lowered) == pytest.approx(2 * 256**3, rel=0.01)
+
+
+def test_a_device_is_known_by_the_beginning_of_its_name():
+    assert speed.peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert speed.peak_flops("TPU v4", "bfloat16") == 275e12
+    assert speed.peak_flops("TPU v4", "float32") is None
+    assert speed.peak_flops("cpu", "float32") is None
+
+
+def test_waiting_for_input_is_measured():
+    def slow():
+        while True:
+            time.sleep(0.05)
+            yield {}
+
+    meter = speed.Meter(batch_size=4, flops_of_step=0.0, precision="float32")
+    batches = slow()
+    for _ in range(4):
+        meter.wait_for(batches)
+        time.sleep(0.05)
+    rates = meter.rates()
+    assert 0.3 < rates["input_wait_share"] < 0.7
+    assert rates["items_per_second"] == pytest.approx(4 / rates["seconds_per_step"])
 
 
 def test_an_unknown_loss_is_refused_with_the_known_ones():
     networks = model_dir.build_networks(SMALL, {})
     with pytest.raises(ValueError, match="l1_spectrogram"):
-        separator_loss(networks, "l7", 0.0)
+        separator_loss(networks, "l7")

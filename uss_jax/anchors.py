@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from uss_jax import files
+from uss_jax.dataset import Clips
 
 
 @dataclasses.dataclass(frozen=True)
 class Anchors:
-    """The anchors of one split of a dataset, one for each (clip, label) pair.
+    """Anchors of one split of a dataset; as mined, one for each (clip, label) pair, in the order of the clips.
 
     Attributes:
-      clip: (anchors,), clip numbers.
-      label: (anchors,), class indices.
-      start: (anchors,), first sample of each anchor.
-      confidence: (anchors,), mean probability of the class in the anchor.
+      clip: (anchors,) int32, clip numbers.
+      label: (anchors,) int16, class indices.
+      start: (anchors,) int32, first sample of each anchor.
+      confidence: (anchors,) float16, mean probability of the class in the anchor.
     """
 
     clip: np.ndarray
@@ -28,22 +29,62 @@ class Anchors:
     start: np.ndarray
     confidence: np.ndarray
 
-    def save(self, path: Path) -> None:
-        """Writes an .npz file."""
-        files.write_arrays(path, **dataclasses.asdict(self))
-
     @classmethod
-    def load(cls, path: Path) -> "Anchors":
-        """Raises ValueError where the file is missing or incomplete."""
-        return cls(**files.read_arrays(path, tuple(field.name for field in dataclasses.fields(cls))))
+    def of_pairs(cls, clips: Clips, start: np.ndarray, confidence: np.ndarray) -> "Anchors":
+        """The anchors of every (clip, label) pair of a dataset, in its order; labels are the dataset's own array."""
+        clip, label = clips.label_pairs()
+        return cls(
+            clip.astype(np.int32, copy=False),
+            label.astype(np.int16, copy=False),
+            start.astype(np.int32, copy=False),
+            confidence.astype(np.float16, copy=False),
+        )
+
+    def save(self, path: Path, clips: Clips) -> None:
+        """Writes an .npz file of at most six bytes an anchor: clips and labels are in the dataset's index already.
+
+        Raises:
+          ValueError: these are not the anchors of every (clip, label) pair of this dataset.
+        """
+        if not all(map(np.array_equal, (self.clip, self.label), clips.label_pairs())):
+            raise ValueError(f"{path}: not every label of every clip of {clips.folder} has its anchor")
+        arrays = {"start": self.start, "confidence": self.confidence}
+        files.write_arrays(path, **arrays, dataset=np.array(clips.fingerprint()))
 
     def at_least(self, confidence: float) -> "Anchors":
-        """The anchors of which the tagger is surer than this, and the surest one of every class."""
+        """The anchors of which the tagger is this sure, and the surest one of every class."""
         keep = self.confidence >= confidence
-        for label in np.unique(self.label):
-            of_class = np.flatnonzero(self.label == label)
-            keep[of_class[np.argmax(self.confidence[of_class])]] = True
+        if keep.all():
+            return self
+        surest = np.full(int(self.label.max()) + 1, -np.inf, self.confidence.dtype)
+        np.maximum.at(surest, self.label, self.confidence)
+        as_sure = np.flatnonzero(self.confidence == surest[self.label])
+        _, first = np.unique(self.label[as_sure], return_index=True)
+        keep[as_sure[first]] = True
         return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
+
+
+def anchors_path(folder: str | Path, split: str) -> Path:
+    """Where the anchors of a split are kept in a folder."""
+    return Path(folder) / f"anchors-{split}.npz"
+
+
+def load_anchors(folder: str | Path, clips: Clips) -> Anchors:
+    """The anchors of clips, one for each (clip, label) pair; of a sum of splits, those of each split's file in turn.
+
+    Raises:
+      ValueError: there are none, or they are of another dataset.
+    """
+    found = []
+    for split in clips.split.split("+"):
+        part = clips if split == clips.split else Clips(clips.folder, split)
+        path = anchors_path(folder, split)
+        arrays = files.read_arrays(path, ("start", "confidence", "dataset"))
+        if str(arrays["dataset"]) != part.fingerprint():
+            raise ValueError(f"{path}: these anchors are of another dataset than {part.folder}")
+        found.append((arrays["start"], arrays["confidence"]))
+    starts, confidences = zip(*found, strict=True)
+    return Anchors.of_pairs(clips, np.concatenate(starts), np.concatenate(confidences))
 
 
 def moving_average(probability: np.ndarray, width: int) -> np.ndarray:

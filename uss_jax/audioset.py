@@ -11,6 +11,8 @@ import functools
 import importlib.resources
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 CLASS_COUNT = 527
 
 
@@ -142,6 +144,13 @@ def _take_class(parts: list[str]) -> int:
 def class_names(indices: Iterable[int]) -> list[str]:
     """Names of class indices."""
     return [classes()[index].name for index in indices]
+
+
+def multi_hot(labels: np.ndarray) -> np.ndarray:
+    """1 at each of these class indices, 0 elsewhere: (labels,) → (classes,), float32."""
+    hot = np.zeros(CLASS_COUNT, np.float32)
+    hot[labels] = 1.0
+    return hot
 
 
 def disjoint(labels: Iterable[int], others: Iterable[int]) -> bool:

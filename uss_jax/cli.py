@@ -1,11 +1,14 @@
 """The command line `uss-jax`. Each command imports what it needs, so that --help is quick."""
 
 import argparse
+import collections
 import dataclasses
 import functools
 import io
 import json
 import logging
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,18 +90,56 @@ def _parser() -> argparse.ArgumentParser:
     command = add("prepare", prepare, "store weakly labelled recordings as a dataset")
     command.add_argument("name", help="of the dataset, lower-case")
     command.add_argument("--audio", nargs="+", type=Path, required=True, metavar="DIR", help="folders of recordings")
-    command.add_argument("--labels", nargs="+", type=Path, required=True, metavar="CSV", help="a table for each folder")
+    command.add_argument(
+        "--labels",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="CSV",
+        help="a table for each folder; AudioSet's own tables may share one",
+    )
     command.add_argument(
         "--meta", nargs="+", type=Path, default=[], metavar="CSV", help="tables with --held-out's column"
     )
     command.add_argument("--held-out", metavar="COLUMN=VALUE", help="rows that go to the split `validation`, as fold=4")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    engine = command.add_mutually_exclusive_group()
+    engine.add_argument("--workers", type=_positive, metavar="N", help="processes; default one for each CPU")
+    engine.add_argument("--beam", metavar="OPTIONS", help='run by Apache Beam, as --beam="--runner=FlinkRunner"')
 
     command = add("anchors", anchors, "mine the anchors of a dataset")
     command.add_argument("dataset", type=Path)
     command.add_argument("--model", required=True, metavar="NAME_OR_DIR")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument("--splits", nargs="+", metavar="SPLIT", help="default all")
+    command.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="clips on each device at once")
+    command.add_argument("--workers", type=_positive, default=2, metavar="N", help="threads or processes that read")
+    command.add_argument("--store", action="store_true", help="also write DIR/store, a dataset of the anchors alone")
+    command.add_argument("--margin", type=_seconds, default=0.0, metavar="S", help="seconds stored on either side")
+    command.add_argument("--overwrite", action="store_true", help="replace anchors of another dataset or model")
+    command.add_argument("--multihost", action="store_true", help="this process is one of several, each on its host")
+    command.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster tells it")
+    command.add_argument("--processes", type=_positive, metavar="N", help="of all hosts")
+    command.add_argument("--process", type=int, metavar="I", help="this one, 0 to N − 1")
     return parser
+
+
+def _positive(text: str) -> int:
+    """A count of at least 1, of an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """A time of 0 or more, of an argument."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, 0 or more")
+    return seconds
 
 
 def separate(args: argparse.Namespace) -> None:
@@ -247,22 +288,67 @@ def models(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     """Stores a dataset."""
-    from uss_jax import dataset
+    from uss_jax import dataset, engines, storage, weak_labels
 
-    splits = dataset.collect(args.audio, args.labels, args.meta, args.held_out)
-    folder, skipped = dataset.prepare(args.name, splits, args.out)
-    counts = ", ".join(f"{split} {len(dataset.Clips(folder, split))}" for split in splits)
-    sys.stdout.write(f"clips: {counts}; left out: {len(skipped)}; dataset in {folder}\n")
+    engine: engines.Engine = engines.Local(args.workers or os.cpu_count() or 1)
+    if args.beam is not None:
+        engine = engines.Beam(tuple(shlex.split(args.beam)))
+    splits = weak_labels.collect(args.audio, args.labels, args.meta, args.held_out)
+    folder = storage.store(args.name, splits, args.out, engine)
+    for split in splits:
+        sys.stdout.write(f"{split}: {len(dataset.Clips(folder, split))} clips{_left_out(folder, split)}\n")
+    sys.stdout.write(f"dataset in {folder}\n")
+
+
+def _left_out(folder: Path, split: str) -> str:
+    """How many clips of a split were left out or are odd, by kind, and where they are listed."""
+    from uss_jax import storage
+
+    listed = storage.left_out(folder, split)
+    if not listed:
+        return ""
+    counts = collections.Counter((clip.kept, clip.kind) for clip in listed)
+    parts = [f"{count} {kind}{' but kept' if kept else ''}" for (kept, kind), count in sorted(counts.items())]
+    return f"; {', '.join(parts)}, listed in {storage.left_out_path(folder, split)}"
 
 
 def anchors(args: argparse.Namespace) -> None:
-    """Mines the anchors of every split of a dataset."""
-    from uss_jax import dataset, mining, model_dir
+    """Mines the anchors of a dataset's splits, and stores them."""
+    if args.margin and not args.store:
+        args.usage_error("--margin goes with --store")
+    if (args.coordinator, args.processes, args.process) != (None, None, None) and not args.multihost:
+        args.usage_error("--coordinator, --processes and --process go with --multihost")
 
+    from uss_jax import anchor_store, audio, dataset, mining, model_dir, parallel
+    from uss_jax.anchors import anchors_path
+
+    if args.multihost:
+        parallel.initialise(args.coordinator, args.processes, args.process)
     networks = model_dir.load(args.model)
-    for split in dataset.splits(args.dataset):
-        path = mining.mine_split(args.dataset, split, networks, args.out)
-        sys.stdout.write(f"anchors in {path}\n")
+    splits = args.splits or dataset.splits(args.dataset)
+    for split in splits:
+        mined = mining.mine_split(
+            args.dataset,
+            split,
+            networks,
+            args.out,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            overwrite=args.overwrite,
+        )
+        sys.stdout.write(f"anchors in {anchors_path(args.out, split)}{'' if mined else ' (there already)'}\n")
+    if args.store and parallel.is_main():
+        margin = round(args.margin * audio.SAMPLE_RATE_HZ)
+        stored = anchor_store.store(
+            args.dataset,
+            splits,
+            args.out,
+            length=networks.segment_samples,
+            margin=margin,
+            workers=args.workers,
+            overwrite=args.overwrite,
+        )
+        sys.stdout.write(f"{stored.share:.0%} of the samples in {stored.folder}\n")
 
 
 if __name__ == "__main__":

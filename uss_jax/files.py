@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import secrets
@@ -21,6 +22,12 @@ def check_new(path: Path, overwrite: bool = False) -> None:
         raise ValueError(f"{path}: exists already; choose another name")
     if path.is_symlink():
         raise ValueError(f"{path}: is a link, and is not replaced; name the folder itself")
+
+
+def unused(path: Path) -> Path:
+    """This name, or the name and a number, whichever nothing has yet."""
+    candidates = (path.with_name(path.name + (f"-{number}" if number else "")) for number in itertools.count())
+    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
 
 
 @contextlib.contextmanager

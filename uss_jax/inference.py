@@ -4,12 +4,21 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from uss_jax.model_dir import Networks
 from uss_jax.models.cnn14 import Tags
+
+COMPILED_KEPT = 16  # modules
+
+
+@functools.lru_cache(COMPILED_KEPT)
+def compiled(module: nn.Module) -> Callable[..., Any]:
+    """`module.apply`, compiled once for all modules with the same fields: other weights need no new compilation."""
+    return jax.jit(module.apply)
 
 
 class Inference:
@@ -24,20 +33,14 @@ class Inference:
     def __init__(self, networks: Networks, batch_size: int = 8) -> None:
         self.networks, self.batch_size = networks, batch_size
 
-        self._tag = jax.jit(networks.tagger.apply)
-        self._tag_query = jax.jit(networks.query_tagger.apply)
-        self._hear = jax.jit(networks.sed.apply) if networks.sed is not None else None
-        self._condition = jax.jit(networks.query.apply) if networks.query is not None else None
-        self._separate = jax.jit(networks.separator.apply) if networks.separator is not None else None
+        self._tag = compiled(networks.tagger)
+        self._tag_query = compiled(networks.query_tagger)
+        self._condition = compiled(networks.query) if networks.query is not None else None
+        self._separate = compiled(networks.separator) if networks.separator is not None else None
 
     def probabilities(self, segments: np.ndarray) -> np.ndarray:
         """Class probabilities: (segments, time) → (segments, classes)."""
         return self._batched(lambda x: self._tag(self.networks.variables["tagger"], x).clipwise, segments)
-
-    def framewise(self, clips: np.ndarray) -> np.ndarray:
-        """Probabilities over time: (clips, time) → (clips, frames, classes). Needs a model with `sed`."""
-        hear = _needed(self._hear, "a tagger with framewise output")
-        return self._batched(lambda x: hear(self.networks.variables["sed"], x).framewise, clips)
 
     def bottlenecks(self, segments: np.ndarray) -> np.ndarray:
         """What the query net makes its condition of: (segments, time) → (segments, classes or embedding).

@@ -1,6 +1,7 @@
 """Mixtures made on the fly from anchors of different classes (paper, section III-C), read through Grain."""
 
-from typing import Any, SupportsIndex
+from collections.abc import Sequence
+from typing import SupportsIndex
 
 import grain
 import numpy as np
@@ -10,7 +11,7 @@ from uss_jax.anchors import Anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.mixing import mix
-from uss_jax.sampling import BalancedSampler, choose_sources
+from uss_jax.sampling import BalancedSampler, choose_places
 
 
 def change_speed(samples: np.ndarray, length: int) -> np.ndarray:
@@ -21,10 +22,11 @@ def change_speed(samples: np.ndarray, length: int) -> np.ndarray:
 
 
 class MixtureSource:
-    """Grain source of training mixtures: item i is a pure function of (seed, i).
+    """Source of training mixtures: item i is a pure function of (seed, i).
 
     The target is the i-th anchor of the balanced order; its partners are the next anchors in that order whose clips
-    share no label with it or with one another.
+    share no label with it or with one another. How an anchor is moved and sped up belongs to its place in the order,
+    so that it is read once for all the mixtures of a batch that it is part of.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class MixtureSource:
         level_range_db: float,
         gain_range_db: float,
         speed_range: float,
+        label_query_share: float,
     ) -> None:
         """Says what to mix.
 
@@ -56,8 +59,11 @@ class MixtureSource:
           level_range_db: partners are this much louder or softer than the target at most; 0 is energy matching.
           gain_range_db: the mixture is this much louder or softer at most.
           speed_range: sources are played up to this factor faster or slower; 1 in the reference.
+          label_query_share: share of items whose query keeps only the classes that the source is labelled with, as
+            queries of separation by class do; 0 in the reference.
         """
         self._clips, self._anchors = clips, anchors
+        self._label_query_share = label_query_share
         self._sampler = BalancedSampler(anchors.label, seed, class_power)
         self._seed, self._length = seed, length
         self._segment_samples, self._source_count = segment_samples, source_count
@@ -69,41 +75,57 @@ class MixtureSource:
 
     def choose(self, index: int) -> list[int]:
         """The anchors mixed in item `index`, target first."""
-        chosen = choose_sources(self._sampler, index, self._source_count, self._labels)
-        if len(chosen) < self._source_count:
-            raise ValueError(f"{self._clips.folder}: not {self._source_count} clips without a common label to be mixed")
-        return chosen
+        return [self._sampler[place] for place in self._places(index)]
 
-    def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:
-        """An item: `mixture` and `source` (time,), and `labels` of the source's clip (classes,)."""
-        index = int(record_key)
+    def clips_of(self, index: int) -> list[int]:
+        """The clips that are mixed in item `index`, target first."""
+        return [int(self._anchors.clip[anchor]) for anchor in self.choose(index)]
+
+    def items(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Items: `mixture` and `source` (time,), and `query_classes` (classes,), 1 where the query keeps a class."""
+        segments: dict[int, np.ndarray] = {}
+        return [self._item(index, segments) for index in indices]
+
+    def _item(self, index: int, segments: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
+        places = self._places(index)
+        for place in places:
+            if place not in segments:
+                segments[place] = self._segment(place)
         random = np.random.default_rng((self._seed, 0, index))
-        chosen = self.choose(index)
-        segments = [self._segment(anchor, random) for anchor in chosen]
         gain = 10 ** (random.uniform(-self._gain_range_db, self._gain_range_db) / 20)
-        levels = [random.uniform(-self._level_range_db, self._level_range_db) for _ in segments[1:]]
-        labels = np.zeros(audioset.CLASS_COUNT, np.float32)
-        labels[self._labels(chosen[0])] = 1.0
+        levels = [random.uniform(-self._level_range_db, self._level_range_db) for _ in places[1:]]
+        kept = np.ones(audioset.CLASS_COUNT, np.float32)
+        if random.uniform() < self._label_query_share:
+            kept = audioset.multi_hot(self._labels(self._sampler[index]))
         return {
-            "mixture": mix(segments, levels) * np.float32(gain),
-            "source": segments[0] * np.float32(gain),
-            "labels": labels,
+            "mixture": mix([segments[place] for place in places], levels) * np.float32(gain),
+            "source": segments[index] * np.float32(gain),
+            "query_classes": kept,
         }
+
+    def _places(self, index: int) -> list[int]:
+        places = choose_places(self._sampler, index, self._source_count, self._labels)
+        if len(places) < self._source_count:
+            raise ValueError(f"{self._clips.folder}: not {self._source_count} clips without a common label to be mixed")
+        return places
 
     def _labels(self, anchor: int) -> np.ndarray:
         return self._clips.labels(int(self._anchors.clip[anchor]))
 
-    def _segment(self, anchor: int, random: np.random.Generator) -> np.ndarray:
-        samples = self._clips.audio(int(self._anchors.clip[anchor]))
+    def _segment(self, place: int) -> np.ndarray:
+        """The anchor at a place of the order: (time,)."""
+        anchor = self._sampler[place]
+        clip = int(self._anchors.clip[anchor])
+        random = np.random.default_rng((self._seed, 1, place))
         length = int(self._segment_samples * self._speed_range ** random.uniform(-1, 1))
         start = int(self._anchors.start[anchor]) + int(random.integers(-self._shift, self._shift + 1))
-        start = max(0, min(start, len(samples) - length))
-        piece = audio.fit_length(samples[start:], length)
+        start = max(0, min(start, int(self._clips.samples[clip]) - length))
+        piece = audio.fit_length(self._clips.audio(clip, start, length), length)
         return change_speed(piece, self._segment_samples)
 
 
 class ClipSource:
-    """Grain source of labelled clips for the tagger, class-balanced: item i is a pure function of (seed, i)."""
+    """Source of labelled clips for the tagger, class-balanced: item i is a pure function of (seed, i)."""
 
     def __init__(
         self,
@@ -129,7 +151,7 @@ class ClipSource:
           gain_range_db: an item is this much louder or softer at most.
           speed_range: it is played up to this factor faster or slower.
         """
-        self._clips, self._seed, self._length, self._clip_samples = clips, seed, length, clip_samples
+        self._clips, self._seed, self._length, self.clip_samples = clips, seed, length, clip_samples
         self._loudest, self._gain_range_db, self._speed_range = loudest, gain_range_db, speed_range
         self._pair_clips, labels = clips.label_pairs()
         self._sampler = BalancedSampler(labels, seed, class_power)
@@ -137,40 +159,77 @@ class ClipSource:
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:
-        """An item: `audio` (time,) and `labels` (classes,)."""
-        index = int(record_key)
+    def clips_of(self, index: int) -> list[int]:
+        """The clip of item `index`."""
+        return [int(self._pair_clips[self._sampler[index]])]
+
+    def items(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Items: `audio` (time,) and `labels` (classes,)."""
+        return [self._item(index) for index in indices]
+
+    def _item(self, index: int) -> dict[str, np.ndarray]:
         random = np.random.default_rng((self._seed, 0, index))
-        clip = int(self._pair_clips[self._sampler[index]])
-        samples = self._clips.audio(clip)
-        length = int(self._clip_samples * self._speed_range ** random.uniform(-1, 1))
-        room = max(0, len(samples) - length)
+        clip = self.clips_of(index)[0]
+        length = int(self.clip_samples * self._speed_range ** random.uniform(-1, 1))
+        room = max(0, int(self._clips.samples[clip]) - length)
         if self._loudest:
+            samples = self._clips.audio(clip)
             start = audio.loudest_start(samples, length, step=SAMPLE_RATE_HZ // 10)
-            start += int(random.integers(-length // 4, length // 4 + 1))
+            start = min(max(start + int(random.integers(-length // 4, length // 4 + 1)), 0), room)
+            piece = samples[start:]
         else:
-            start = int(random.integers(0, room + 1))
-        piece = audio.fit_length(samples[min(max(start, 0), room) :], length)
+            piece = self._clips.audio(clip, int(random.integers(0, room + 1)), length)
         gain = np.float32(10 ** (random.uniform(-self._gain_range_db, self._gain_range_db) / 20))
-        labels = np.zeros(audioset.CLASS_COUNT, np.float32)
-        labels[self._clips.labels(clip)] = 1.0
-        return {"audio": change_speed(piece, self._clip_samples) * gain, "labels": labels}
+        piece = change_speed(audio.fit_length(piece, length), self.clip_samples)
+        return {"audio": piece * gain, "labels": audioset.multi_hot(self._clips.labels(clip))}
+
+
+Source = MixtureSource | ClipSource
+
+
+class Batches:
+    """Grain source of one process's batches: batch s is its part of items s·B … (s + 1)·B − 1 of the global order.
+
+    Since whole batches are what Grain deals out, neither the number of reading workers nor that of processes changes
+    which items are in a step.
+    """
+
+    def __init__(self, source: Source, batch_size: int, process: int = 0, process_count: int = 1) -> None:
+        """Args: source; batch_size, of all processes together; process and process_count of the hosts."""
+        self._source, self._batch_size = source, batch_size
+        self._process, self._share = process, batch_size // process_count
+
+    def __len__(self) -> int:
+        return len(self._source) // self._batch_size
+
+    def __getitem__(self, record_key: SupportsIndex) -> dict[str, np.ndarray]:
+        """The process's part of a batch: arrays (batch / processes, …)."""
+        first = int(record_key) * self._batch_size + self._process * self._share
+        items = self._source.items(range(first, first + self._share))
+        return {name: np.stack([item[name] for item in items]) for name in items[0]}
 
 
 def batches(
-    source: Any, batch_size: int, workers: int = 0, process: int = 0, process_count: int = 1
+    source: Source,
+    batch_size: int,
+    *,
+    start: int = 0,
+    workers: int = 0,
+    process: int = 0,
+    process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """A checkpointable iterator over this process's batches.
+    """An iterator over this process's batches.
 
     Args:
-      source: a Grain random-access source.
-      batch_size: items of a batch in this process.
+      source: of the items.
+      batch_size: items of a batch, of all processes together.
+      start: the batch to begin with: the steps that a resumed run has taken.
       workers: reading processes; 0 reads in threads of this one.
-      process, process_count: of the hosts that share the source; each reads every `process_count`-th item.
+      process, process_count: of the hosts that share each batch.
     """
-    items = grain.MapDataset.source(source).slice(slice(process, None, process_count))
-    threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4 * batch_size)
-    dataset = items.to_iter_dataset(threads).batch(batch_size, drop_remainder=True)
+    dataset = grain.MapDataset.source(Batches(source, batch_size, process, process_count))[start:]
+    threads = 1 if workers else 2
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     if workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(dataset)
+        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+    return iter(stream)

@@ -32,6 +32,7 @@ TAGGERS: dict[str, type[nn.Module]] = {
 }
 OWN_TAGGERS = ("sed", "query_tagger")  # parts that are the tagger itself unless the configuration has them
 SEPARATORS: dict[str, type[nn.Module]] = {"resunet": ResUNet}
+RUN_FIELDS = ("axis_name", "dtype", "rematerialise")  # of a training run and not of a model: set by `clone`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Networks:
         return int(self.variables["separator"]["params"]["middle"]["norm1"]["film"]["kernel"].shape[0])
 
 
-def build(kinds: Mapping[str, type[nn.Module]], fields: Mapping[str, Any], **overrides: Any) -> Any:
-    """A module from its description: `kind` names the class, the rest are its fields.
+def build(kinds: Mapping[str, type[nn.Module]], fields: Mapping[str, Any]) -> Any:
+    """A module from its description: `kind` names the class, the rest are its fields, but for those of a training run.
 
     Raises:
       ValueError: the kind or a field is unknown.
@@ -84,11 +85,21 @@ def build(kinds: Mapping[str, type[nn.Module]], fields: Mapping[str, Any], **ove
     kind = fields.pop("kind", None)
     if kind not in kinds:
         raise ValueError(f"kind {kind!r}: expected one of {', '.join(kinds)}")
-    known = {field.name for field in dataclasses.fields(kinds[kind])} - {"parent", "name"}
+    _check_fields(kinds[kind], kind, fields)
+    return kinds[kind](**{name: as_tuple(value) for name, value in fields.items()})
+
+
+def build_query(fields: Mapping[str, Any]) -> QueryNet:
+    """A query net from its description; raises ValueError where a field is unknown."""
+    _check_fields(QueryNet, "query", fields)
+    return QueryNet(**fields)
+
+
+def _check_fields(module: type[nn.Module], name: str, fields: Mapping[str, Any]) -> None:
+    known = {field.name for field in dataclasses.fields(module)} - {"parent", "name", *RUN_FIELDS}
     unknown = sorted(set(fields) - known)
     if unknown:
-        raise ValueError(f"{kind} has no field {unknown[0]!r}")
-    return kinds[kind](**{name: as_tuple(value) for name, value in fields.items()}, **overrides)
+        raise ValueError(f"{name} has no field {unknown[0]!r}")
 
 
 def build_tagger(fields: Mapping[str, Any]) -> Any:
@@ -119,26 +130,30 @@ def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Network
     query_tagger = build_tagger(config["query_tagger"]) if config.get("query_tagger") else None
     if query_tagger is None:
         query_tagger, variables = tagger, variables | {"query_tagger": variables.get("tagger")}
-    query = QueryNet(**config["query"]) if config.get("query") else None
+    query = build_query(config["query"]) if config.get("query") else None
     separator = build(SEPARATORS, config["separator"]) if config.get("separator") else None
     return Networks(config, tagger, sed, query_tagger, query, separator, variables)
 
 
 def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
     """Freshly drawn variables of every part of a model."""
-    audio = jnp.zeros((1, networks.segment_samples))
-    tags, tagger = networks.tagger.init_with_output(key, audio)
-    variables: dict[str, Any] = {"tagger": tagger}
-    for part in OWN_TAGGERS:
-        if networks.config.get(part):
-            variables[part] = getattr(networks, part).init(key, audio)
-    if networks.separator is not None:
-        assert networks.query is not None
-        if networks.config.get("query_tagger"):
-            tags = networks.query_tagger.apply(variables["query_tagger"], audio)
-        condition, variables["query"] = networks.query.init_with_output(key, tags)
-        variables["separator"] = networks.separator.init(key, audio, condition)
-    return variables
+
+    def draw(key: jax.Array) -> dict[str, Any]:
+        audio = jnp.zeros((1, networks.segment_samples))
+        tags, tagger = networks.tagger.init_with_output(key, audio)
+        variables: dict[str, Any] = {"tagger": tagger}
+        for part in OWN_TAGGERS:
+            if networks.config.get(part):
+                variables[part] = getattr(networks, part).init(key, audio)
+        if networks.separator is not None:
+            assert networks.query is not None
+            if networks.config.get("query_tagger"):
+                tags = networks.query_tagger.apply(variables["query_tagger"], audio)
+            condition, variables["query"] = networks.query.init_with_output(key, tags)
+            variables["separator"] = networks.separator.init(key, audio, condition)
+        return variables
+
+    return jax.jit(draw)(key)  # as one program: drawing is quick, and what else the modules do is left out
 
 
 def save(folder: Path, networks: Networks, card: str, *, half: bool = False, overwrite: bool = False) -> None:

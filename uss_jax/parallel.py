@@ -1,4 +1,4 @@
-"""Devices: the map over all of them, and where arrays lie. Leaving pmap means changing this file alone."""
+"""Devices and hosts: the map over all of them, and where arrays lie. Leaving pmap means changing this file alone."""
 
 import functools
 from collections.abc import Callable
@@ -6,19 +6,47 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
 
 
+def initialise(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Joins the processes of a run, one a host; to be called before anything else touches a device.
+
+    Args:
+      coordinator: HOST:PORT of process 0; where none is given, the cluster (TPU pod, Slurm, Open MPI …) is asked.
+      processes: how many there are.
+      process: the number of this one.
+
+    Raises:
+      ValueError: no cluster was found, or the others did not come.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"--multihost: the processes did not find each other ({reason})") from error
+
+
+def _sharding(devices: list[jax.Device], spec: PartitionSpec) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)), spec)
+
+
 def replicate(tree: Any) -> Any:
-    """Puts a copy of every array on each local device."""
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,), axis_types=(AxisType.Auto,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Puts a copy of every array on each device of all hosts; every host has to hold the same."""
+    sharding = _sharding(jax.devices(), PartitionSpec())
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
-def pmap_step(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A training step `(state, batch) -> (state, metrics)` on all devices.
+def replicate_locally(tree: Any) -> Any:
+    """Puts a copy of every array on each device of this host."""
+    return jax.device_put(tree, _sharding(jax.local_devices(), PartitionSpec()))
+
+
+def pmap_step(step: Callable[..., Any]) -> Any:
+    """A training step `(state, batch) -> (state, metrics)` on all devices of all hosts.
 
     The state is the same on every device and is not stacked; the batch is split along its first axis, as `shard` does.
     The step averages gradients and metrics over the axis `AXIS` itself. The old state's memory is reused.
@@ -32,18 +60,49 @@ def pmap_step(step: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def shard(batch: Any) -> Any:
-    """Splits a host's batch over its devices: (batch, …) → (devices, batch / devices, …)."""
-    count = jax.local_device_count()
-    return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+def pmap_inference(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """`(variables, batch) -> result` on the devices of this host, which waits for no other.
 
-
-def per_process(global_batch: int) -> int:
-    """This process's share of a global batch.
-
-    Raises:
-      ValueError: it does not divide over all devices.
+    The variables are the same on every device (see `replicate_locally`); the batch is any tree of arrays (devices, …),
+    and so is the result. Each device sees its own part alone.
     """
-    if global_batch % jax.device_count():
-        raise ValueError(f"a batch of {global_batch} does not divide over {jax.device_count()} devices")
-    return global_batch // jax.process_count()
+    return jax.pmap(apply, in_axes=(None, 0), devices=jax.local_devices())
+
+
+def shard(batch: Any) -> Any:
+    """Puts each host's part of a batch on its devices: (batch / hosts, …) → (devices of all hosts, batch / devices, …).
+
+    As in `pmap`, the first axis is that of the devices; the array is the global one, as compiled steps take it.
+    """
+    sharding = _sharding(jax.devices(), PartitionSpec(AXIS))
+    count = jax.local_device_count()
+
+    def place(x: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, x.reshape(count, -1, *x.shape[1:]))
+
+    return jax.tree.map(place, batch)
+
+
+def check_batch(global_batch: int, accumulate: int) -> None:
+    """Raises ValueError where a global batch does not divide over all devices and their accumulation steps."""
+    parts = jax.device_count() * accumulate
+    if global_batch % parts:
+        raise ValueError(
+            f"a batch of {global_batch} does not divide over {jax.device_count()} devices × {accumulate} accumulated"
+        )
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes what only one may write."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(point: str) -> None:
+    """Returns when every process has come to the point of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(point)
+
+
+def asked_to_stop(step: int) -> bool:
+    """Whether a host has got SIGTERM: true for all of them at the same step. To be called after every step."""
+    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)

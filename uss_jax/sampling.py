@@ -1,13 +1,15 @@
 """Which item comes next: balanced rounds over the classes, as a pure function of (seed, index)."""
 
-import functools
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from uss_jax import audioset
 
 PARTNER_SEARCH = 1000  # places of the order that are looked through for partners of other classes
+ROUNDS_KEPT = 4  # an item's partners may lie in the next round
 
 
 class BalancedSampler:
@@ -16,33 +18,68 @@ class BalancedSampler:
     One round takes every class once, in random order; a class gives its items in random order, all of them before any
     comes again. With `power` p a class with n items comes round(n^p) times a round: 0 is the reference's balance, 1 is
     the data's own. Item `sampler[i]` depends on the seed and i alone, so any process can compute any part.
+
+    Orders in use are kept: about eight bytes an item, and nothing when it is pickled.
     """
 
     def __init__(self, item_classes: np.ndarray, seed: int, power: float = 0.0) -> None:
         """Args: item_classes: (items,), the class of each item; seed; power: see above."""
         if len(item_classes) == 0:
             raise ValueError("there are no items to sample from")
-        order = np.argsort(item_classes, kind="stable")
-        _, first = np.unique(item_classes[order], return_index=True)
-        self._items_of_class = np.split(order, first[1:])
-        sizes = np.array([len(items) for items in self._items_of_class])
-        self._repeats = np.maximum(1, np.round(sizes**power)).astype(int)
-        self._round = np.repeat(np.arange(len(sizes)), self._repeats)
+        self._items = np.argsort(item_classes, kind="stable").astype(np.int32)
+        _, first = np.unique(item_classes[self._items], return_index=True)
+        self._bounds = np.append(first, len(item_classes))
+        self._sizes = np.diff(self._bounds)
+        self._repeats = np.maximum(1, np.round(self._sizes**power)).astype(np.int64)
+        self._round_length = int(self._repeats.sum())
         self._seed = seed
+        self._rounds = _Kept()
+        self._epochs: dict[int, _Kept] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rounds": _Kept(), "_epochs": {}}
 
     def __getitem__(self, index: int) -> int:
         """The item at a place in the order, `index` ≥ 0."""
-        number, place = divmod(index, len(self._round))
-        classes = _shuffled(self._round.tobytes(), self._seed, 0, number)
+        number, place = divmod(index, self._round_length)
+        classes, earlier = self._rounds.get(number, ROUNDS_KEPT, lambda: self._round(number))
         chosen = int(classes[place])
-        earlier = int(np.count_nonzero(classes[:place] == chosen))
-        items = self._items_of_class[chosen]
-        epoch, turn = divmod(number * int(self._repeats[chosen]) + earlier, len(items))
-        return int(_shuffled(items.astype(np.int64).tobytes(), self._seed, 1 + chosen, epoch)[turn])
+        epoch, turn = divmod(number * int(self._repeats[chosen]) + int(earlier[place]), int(self._sizes[chosen]))
+        kept = self._epochs.setdefault(chosen, _Kept())
+        return int(kept.get(epoch, 2, lambda: self._epoch(chosen, epoch))[turn])
+
+    def _round(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The classes of a round in their order, and how often each came before in it."""
+        classes = np.repeat(np.arange(len(self._sizes), dtype=np.int32), self._repeats)
+        classes = np.random.default_rng((self._seed, 0, number)).permutation(classes)
+        order = np.argsort(classes, kind="stable")
+        earlier = np.empty(len(classes), np.int32)
+        earlier[order] = np.arange(len(classes)) - np.repeat(np.cumsum(self._repeats) - self._repeats, self._repeats)
+        return classes, earlier
+
+    def _epoch(self, chosen: int, epoch: int) -> np.ndarray:
+        """The items of a class in the order of one pass through them."""
+        items = self._items[self._bounds[chosen] : self._bounds[chosen + 1]]
+        return np.random.default_rng((self._seed, 1 + chosen, epoch)).permutation(items)
 
 
-def choose_sources(sampler: BalancedSampler, place: int, count: int, labels: Callable[[int], np.ndarray]) -> list[int]:
-    """The items that are mixed: the one at a place, and the next ones that share no label with one another.
+class _Kept:
+    """The last few values that were computed, by key."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[int, Any] = OrderedDict()
+
+    def get(self, key: int, most: int, compute: Callable[[], Any]) -> Any:
+        value = self._values.get(key)
+        if value is None:
+            value = self._values[key] = compute()
+            while len(self._values) > most:
+                self._values.popitem(last=False)
+        return value
+
+
+def choose_places(sampler: BalancedSampler, place: int, count: int, labels: Callable[[int], np.ndarray]) -> list[int]:
+    """The places of the order whose items are mixed: a target, and the next ones that share no label with one another.
 
     Args:
       sampler: the order.
@@ -51,18 +88,15 @@ def choose_sources(sampler: BalancedSampler, place: int, count: int, labels: Cal
       labels: class indices of an item.
 
     Returns:
-      `count` items, or fewer where the order has none.
+      `count` places, or fewer where the order has none.
     """
-    chosen = [sampler[place]]
+    chosen = [place]
+    of_chosen = [labels(sampler[place])]
     for later in range(place + 1, place + PARTNER_SEARCH):
         if len(chosen) == count:
             break
-        candidate = sampler[later]
-        if all(audioset.disjoint(labels(candidate), labels(other)) for other in chosen):
-            chosen.append(candidate)
+        candidate = labels(sampler[later])
+        if all(audioset.disjoint(candidate, other) for other in of_chosen):
+            chosen.append(later)
+            of_chosen.append(candidate)
     return chosen
-
-
-@functools.lru_cache(maxsize=4096)
-def _shuffled(values: bytes, seed: int, stream: int, number: int) -> np.ndarray:
-    return np.random.default_rng((seed, stream, number)).permutation(np.frombuffer(values, np.int64))

@@ -16,7 +16,7 @@ from uss_jax.evaluation.benchmark import Benchmark, Plan, WholeFiles
 from uss_jax.evaluation.clips import ClipMixtures
 from uss_jax.evaluation.items import Item, numbered
 from uss_jax.evaluation.workers import Workers
-from uss_jax.sampling import BalancedSampler, choose_sources
+from uss_jax.sampling import BalancedSampler, choose_places
 
 FOLDER = re.compile(r"class_id=(\d+)")
 SOURCE = re.compile(r"class_id=(\d+),index=(\d+),source\.wav")
@@ -66,7 +66,7 @@ class AnchorMixtures(AudioSetLabels, ClipMixtures):
         items: list[Item] = []
         left_out: dict[str, str] = {}
         for place in range(per_class * len(np.unique(anchors.label))):  # in each round every class comes up once
-            chosen = choose_sources(sampler, place, 2, labels)
+            chosen = [sampler[chosen] for chosen in choose_places(sampler, place, 2, labels)]
             names = [f"{stored}/{clips.clip_ids[anchors.clip[i]]}" for i in chosen]
             starts_s = [float(anchors.start[i]) / SAMPLE_RATE_HZ for i in chosen]
             label = audioset.classes()[anchors.label[chosen[0]]].name

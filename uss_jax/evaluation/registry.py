@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uss_jax import dataset, files, mining, model_dir
-from uss_jax.anchors import Anchors
+from uss_jax.anchors import Anchors, anchors_path, load_anchors
 from uss_jax.evaluation.audioset import AnchorMixtures, Pairs, is_pairs
 from uss_jax.evaluation.benchmark import Benchmark, signature
 from uss_jax.evaluation.clips import Folder
@@ -77,7 +77,7 @@ def open_benchmark(
     stored = {AnchorMixtures(folder).stored(split) for split in splits}
     found: dict[str, Anchors] = {}
     if anchors is not None:
-        found = {split: mining.load_anchors(anchors, dataset.Clips(folder, split)) for split in stored}
+        found = {split: load_anchors(anchors, dataset.Clips(folder, split)) for split in stored}
     elif model is not None:
         found = {split: _mined(folder, split, model) for split in stored}
     return AnchorMixtures(folder, paper, found)
@@ -86,7 +86,8 @@ def open_benchmark(
 def _mined(folder: Path, split: str, model: NamedModel) -> Anchors:
     """The anchors of a split, mined with the model's own tagger and kept in the cache folder."""
     key = signature(folder.glob("*"), folder, {"model": model.fingerprint})
-    path = mining.anchors_path(files.cache_folder() / "anchors" / key, split)
+    path = anchors_path(files.cache_folder() / "anchors" / key, split)
+    clips = dataset.Clips(folder, split)
     if not path.is_file():
-        mining.mine(dataset.Clips(folder, split), model.model.networks).save(path)
-    return Anchors.load(path)
+        mining.mine(clips, model.model.networks).save(path, clips)
+    return load_anchors(path.parent, clips)

@@ -4,6 +4,7 @@ With their default fields these are the released networks; smaller siblings are 
 """
 
 import math
+from typing import Any
 
 import flax
 import flax.linen as nn
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 
 from uss_jax import signal
 from uss_jax.augment import spec_augment
-from uss_jax.models.layers import KERNEL_INIT, average_pool, batch_norm, conv, fold
+from uss_jax.models.layers import KERNEL_INIT, average_pool, batch_norm, conv, dense, fold
 
 
 @flax.struct.dataclass
@@ -38,13 +39,14 @@ class ConvBlock(nn.Module):
     features: int
     momentum: float
     axis_name: str | None
+    dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """(batch, time, frequency, channels) → (batch, time, frequency, features)."""
         for i in (1, 2):
-            x = conv(self.features, (3, 3), use_bias=False, name=f"conv{i}")(x)
-            x = nn.relu(batch_norm(train, self.momentum, self.axis_name, f"bn{i}")(x))
+            x = conv(self.features, (3, 3), use_bias=False, dtype=self.dtype, name=f"conv{i}")(x)
+            x = nn.relu(batch_norm(train, self.momentum, self.axis_name, f"bn{i}", self.dtype)(x))
         return x
 
 
@@ -62,6 +64,10 @@ class _Cnn(nn.Module):
         outputs do not say so from the start, a small network may first learn it by switching off its ReLUs.
       momentum: of BatchNorm, as Linen counts it.
       axis_name: pmap axis over which BatchNorm statistics are synchronised, in training.
+      dtype: that convolutions, linear layers and what lies between them compute in. Parameters, BatchNorm's
+        statistics, spectra and `Tags` are float32.
+      rematerialise: compute the insides of the blocks a second time in the gradient rather than keep them: less memory
+        for more time.
     """
 
     sample_rate_hz: int = 32_000
@@ -79,6 +85,8 @@ class _Cnn(nn.Module):
     prior: float = 0.5
     momentum: float = 0.9
     axis_name: str | None = None
+    dtype: Any = jnp.float32
+    rematerialise: bool = False
 
     @property
     def frames_per_segment(self) -> int:
@@ -102,13 +110,14 @@ class _Cnn(nn.Module):
         if train:
             x = spec_augment(self.make_rng("augment"), x)
         x = x[:, : x.shape[1] // self.patch[0] * self.patch[0], :, None]
-        x = fold(x, self.patch)
+        x = fold(x, self.patch).astype(self.dtype)
+        block_class = nn.remat(ConvBlock, static_argnums=(2,)) if self.rematerialise else ConvBlock  # 2: train
         for i, width in enumerate(self.widths):
-            x = ConvBlock(width, self.momentum, self.axis_name, name=f"block{i}")(x, train)
+            x = block_class(width, self.momentum, self.axis_name, self.dtype, name=f"block{i}")(x, train)
             if i < len(self.widths) - 1:
                 x = average_pool(x, (2, 2))
             x = nn.Dropout(self.block_dropout, deterministic=not train)(x)
-        return jnp.mean(x, axis=2)
+        return jnp.mean(x, axis=2, dtype=jnp.float32)
 
     def dropout(self, x: jax.Array, train: bool) -> jax.Array:
         """Of the layers around the embedding."""
@@ -117,7 +126,10 @@ class _Cnn(nn.Module):
     def classify(self, x: jax.Array) -> jax.Array:
         """(..., features) → logits (..., classes)."""
         bias_init = nn.initializers.constant(math.log(self.prior / (1.0 - self.prior)))
-        return nn.Dense(self.class_count, kernel_init=KERNEL_INIT, bias_init=bias_init, name="fc_audioset")(x)
+        layer = nn.Dense(
+            self.class_count, dtype=self.dtype, kernel_init=KERNEL_INIT, bias_init=bias_init, name="fc_audioset"
+        )
+        return layer(x).astype(jnp.float32)
 
 
 class Cnn14(_Cnn):
@@ -129,7 +141,7 @@ class Cnn14(_Cnn):
         x = self.trunk(audio, train)
         x = jnp.max(x, axis=1) + jnp.mean(x, axis=1)
         x = self.dropout(x, train)
-        embedding = nn.relu(nn.Dense(self.embedding_size, kernel_init=KERNEL_INIT, name="fc1")(x))
+        embedding = nn.relu(dense(self.embedding_size, dtype=self.dtype, name="fc1")(x)).astype(jnp.float32)
         x = self.dropout(embedding, train)
         logits = self.classify(x)
         return Tags(logits, nn.sigmoid(logits), embedding=embedding)
@@ -145,7 +157,7 @@ class Cnn14DecisionLevelMax(_Cnn):
         highest = nn.max_pool(x, (3,), strides=(1,), padding=((1, 1),))
         mean = nn.avg_pool(x, (3,), strides=(1,), padding=((1, 1),))  # counts the padding, as PyTorch does
         x = self.dropout(highest + mean, train)
-        x = nn.relu(nn.Dense(self.embedding_size, kernel_init=KERNEL_INIT, name="fc1")(x))
+        x = nn.relu(dense(self.embedding_size, dtype=self.dtype, name="fc1")(x))
         x = self.dropout(x, train)
         logits = self.classify(x)
         clip_logits = jnp.max(logits, axis=1)

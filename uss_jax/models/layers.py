@@ -9,21 +9,30 @@ import jax.numpy as jnp
 KERNEL_INIT = nn.initializers.xavier_uniform()
 
 
-def conv(features: int, kernel: tuple[int, int], *, use_bias: bool, name: str) -> nn.Conv:
+def conv(features: int, kernel: tuple[int, int], *, use_bias: bool, dtype: Any, name: str) -> nn.Conv:
     """A "same" convolution over (batch, time, frequency, channels), Xavier-uniform as in the reference."""
-    return nn.Conv(features, kernel, use_bias=use_bias, kernel_init=KERNEL_INIT, name=name)
+    return nn.Conv(features, kernel, use_bias=use_bias, dtype=dtype, kernel_init=KERNEL_INIT, name=name)
 
 
-def batch_norm(train: bool, momentum: float, axis_name: str | None, name: str) -> nn.BatchNorm:
+def dense(features: int, *, dtype: Any, name: str) -> nn.Dense:
+    """A linear layer, Xavier-uniform as in the reference."""
+    return nn.Dense(features, dtype=dtype, kernel_init=KERNEL_INIT, name=name)
+
+
+def batch_norm(
+    train: bool, momentum: float, axis_name: str | None, name: str, dtype: Any = jnp.float32
+) -> nn.BatchNorm:
     """BatchNorm over the last axis; under pmap its statistics span the devices of `axis_name`.
 
-    `momentum` is Linen's: the share of the running statistic that stays (PyTorch's 0.01 is 0.99 here).
+    `momentum` is Linen's: the share of the running statistic that stays (PyTorch's 0.01 is 0.99 here). Statistics are
+    taken, and examples normalised, in float32 whatever the type of the input; the result is of type `dtype`.
     """
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=momentum,
         epsilon=1e-5,
         axis_name=axis_name if train else None,
+        dtype=dtype,
         name=name,
     )
 
@@ -73,10 +82,11 @@ class Upsample(nn.Module):
 
     features: int
     stride: tuple[int, int]
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(batch, time, frequency, channels) → (batch, time·stride, frequency·stride, features)."""
         init = _transposed_conv_init(self.stride, self.features)
-        blocks = nn.Dense(self.stride[0] * self.stride[1] * self.features, use_bias=False, kernel_init=init)(x)
-        return unfold(blocks, self.stride)
+        size = self.stride[0] * self.stride[1] * self.features
+        return unfold(nn.Dense(size, use_bias=False, dtype=self.dtype, kernel_init=init)(x), self.stride)

@@ -1,10 +1,13 @@
 """Query nets: from what the tagger hears in a source to the condition of the separator (paper, section III-D)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from uss_jax.models.cnn14 import Tags
-from uss_jax.models.layers import KERNEL_INIT
+from uss_jax.models.layers import dense
 
 KINDS = ("soft", "latent")
 
@@ -16,11 +19,13 @@ class QueryNet(nn.Module):
       kind: `soft` or `latent`.
       adaptor_size: outputs of two learnable layers put after it; 0 for none, as in the released models.
       hidden: units of the first of them.
+      dtype: that these layers compute in; parameters and condition are float32.
     """
 
     kind: str = "soft"
     adaptor_size: int = 0
     hidden: int = 2048
+    dtype: Any = jnp.float32
 
     def bottleneck(self, tags: Tags) -> jax.Array:
         """What the condition is made of: tags of (batch, …) → (batch, classes or embedding)."""
@@ -37,6 +42,6 @@ class QueryNet(nn.Module):
         x = self.bottleneck(tags)
         if self.adaptor_size:
             for name, size in (("fc1", self.hidden), ("fc2", self.adaptor_size)):
-                x = nn.leaky_relu(nn.Dense(size, kernel_init=KERNEL_INIT, name=name)(x), 0.01)
+                x = nn.leaky_relu(dense(size, dtype=self.dtype, name=name)(x), 0.01)
                 x = nn.Dropout(0.5, deterministic=not train)(x)
-        return x
+        return x.astype(jnp.float32)

@@ -4,13 +4,14 @@ With its default fields this is the reference's ResUNet30; a smaller sibling is 
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from uss_jax import signal
-from uss_jax.models.layers import Upsample, average_pool, batch_norm, conv, fold, unfold
+from uss_jax.models.layers import Upsample, average_pool, batch_norm, conv, dense, fold, unfold
 
 SLOPE = 0.01  # of every leaky ReLU
 
@@ -20,12 +21,13 @@ class NormFilm(nn.Module):
 
     momentum: float
     axis_name: str | None
+    dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
         """(batch, time, frequency, channels) and (batch, condition) → the first's shape."""
-        shift = nn.Dense(x.shape[-1], kernel_init=nn.initializers.xavier_uniform(), name="film")(condition)
-        x = batch_norm(train, self.momentum, self.axis_name, "bn")(x)
+        shift = dense(x.shape[-1], dtype=self.dtype, name="film")(condition)
+        x = batch_norm(train, self.momentum, self.axis_name, "bn", self.dtype)(x)
         return nn.leaky_relu(x + shift[:, None, None, :], SLOPE)
 
 
@@ -35,16 +37,17 @@ class ResidualBlock(nn.Module):
     features: int
     momentum: float
     axis_name: str | None
+    dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
         """(batch, time, frequency, channels) → (batch, time, frequency, features)."""
-        y = NormFilm(self.momentum, self.axis_name, name="norm1")(x, condition, train)
-        y = conv(self.features, (3, 3), use_bias=False, name="conv1")(y)
-        y = NormFilm(self.momentum, self.axis_name, name="norm2")(y, condition, train)
-        y = conv(self.features, (3, 3), use_bias=False, name="conv2")(y)
+        y = NormFilm(self.momentum, self.axis_name, self.dtype, name="norm1")(x, condition, train)
+        y = conv(self.features, (3, 3), use_bias=False, dtype=self.dtype, name="conv1")(y)
+        y = NormFilm(self.momentum, self.axis_name, self.dtype, name="norm2")(y, condition, train)
+        y = conv(self.features, (3, 3), use_bias=False, dtype=self.dtype, name="conv2")(y)
         if x.shape[-1] != self.features:
-            x = conv(self.features, (1, 1), use_bias=True, name="shortcut")(x)
+            x = conv(self.features, (1, 1), use_bias=True, dtype=self.dtype, name="shortcut")(x)
         return x + y
 
 
@@ -62,6 +65,10 @@ class ResUNet(nn.Module):
         same gain on the output; off in the reference.
       momentum: of BatchNorm, as Linen counts it.
       axis_name: pmap axis over which BatchNorm statistics are synchronised, in training.
+      dtype: that convolutions, linear layers and what lies between them compute in. Parameters, BatchNorm's
+        statistics, spectra and masks are float32.
+      rematerialise: compute the insides of the residual blocks a second time in the gradient rather than keep them:
+        less memory for more time.
     """
 
     window: int = 2048
@@ -73,6 +80,8 @@ class ResUNet(nn.Module):
     normalise_level: bool = False
     momentum: float = 0.99
     axis_name: str | None = None
+    dtype: Any = jnp.float32
+    rematerialise: bool = False
 
     @nn.compact
     def __call__(self, mixture: jax.Array, condition: jax.Array, train: bool = False) -> jax.Array:
@@ -103,16 +112,18 @@ class ResUNet(nn.Module):
             x = x / jnp.mean(x, axis=(1, 2), keepdims=True)
         if self.magnitude_power != 1.0:
             x = x**self.magnitude_power
-        x = batch_norm(train, self.momentum, self.axis_name, "bn0")(x)
+        x = batch_norm(train, self.momentum, self.axis_name, "bn0")(x).astype(self.dtype)
 
         count, bins = x.shape[1:]
         time_multiple = self.patch[0] * math.prod(stride[0] for stride in self.strides)
         x = jnp.pad(x, [(0, 0), (0, -count % time_multiple), (0, 0)])
         x = fold(x[:, :, : bins - 1, None], self.patch)  # without the last bin frequency divides evenly
-        x = conv(self.widths[0], (1, 1), use_bias=True, name="pre_conv")(x)
+        x = conv(self.widths[0], (1, 1), use_bias=True, dtype=self.dtype, name="pre_conv")(x)
+
+        block_class = nn.remat(ResidualBlock, static_argnums=(3,)) if self.rematerialise else ResidualBlock  # 3: train
 
         def block(features: int, name: str) -> ResidualBlock:
-            return ResidualBlock(features, self.momentum, self.axis_name, name=name)
+            return block_class(features, self.momentum, self.axis_name, self.dtype, name=name)
 
         skips = []
         for level, (width, stride) in enumerate(zip(self.widths, self.strides, strict=True)):
@@ -122,13 +133,13 @@ class ResUNet(nn.Module):
         x = block(self.widths[-1], "middle")(x, condition, train)
         for level in reversed(range(len(self.widths))):
             width, stride = self.widths[level], self.strides[level]
-            x = NormFilm(self.momentum, self.axis_name, name=f"up_norm{level}")(x, condition, train)
-            x = Upsample(width, stride, name=f"up{level}")(x)
+            x = NormFilm(self.momentum, self.axis_name, self.dtype, name=f"up_norm{level}")(x, condition, train)
+            x = Upsample(width, stride, self.dtype, name=f"up{level}")(x)
             x = jnp.concatenate([x, skips[level]], axis=-1)
             x = block(width, f"decoder{level}")(x, condition, train)
 
-        maps = conv(3 * self.patch[0] * self.patch[1], (1, 1), use_bias=True, name="after_conv")(x)
-        maps = unfold(maps, self.patch)[:, :count]
+        maps = conv(3 * self.patch[0] * self.patch[1], (1, 1), use_bias=True, dtype=self.dtype, name="after_conv")(x)
+        maps = unfold(maps.astype(jnp.float32), self.patch)[:, :count]
         return jnp.pad(maps, [(0, 0), (0, 0), (0, bins - maps.shape[2]), (0, 0)])
 
 

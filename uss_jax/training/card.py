@@ -9,7 +9,7 @@ from uss_jax import audioset
 from uss_jax.model_dir import Networks
 
 
-def model_card(config: Any, networks: Networks) -> str:
+def model_card(config: Any, networks: Networks, step: int) -> str:
     """Facts of a training run as Markdown; what a person knows (licences, scores) is to be added by one."""
     parts = {
         part: sum(x.size for x in jax.tree.leaves(tree["params"]))
@@ -19,7 +19,7 @@ def model_card(config: Any, networks: Networks) -> str:
     lines = [
         f"# {config.name}",
         "",
-        f"A uss_jax {config.task}, trained by `train.py` for {config.steps} steps of {config.batch_size} items.",
+        f"A uss_jax {config.task}, trained by `train.py` for {step} steps of {config.batch_size} items.",
         "",
         *(f"- {part}: {count:,} parameters" for part, count in parts.items()),
         f"- seed {config.seed}, JAX {jax.__version__}, {jax.default_backend()} ({platform.machine()})",

@@ -13,6 +13,12 @@ from uss_jax.losses import LOSSES
 from uss_jax.model_dir import Networks
 
 Variables = dict[str, Any]
+# The precision of a run: the type that the trained modules compute in, and how matrix products of float32 are made.
+PRECISIONS = {
+    "float32": (jnp.float32, "float32"),
+    "tensorfloat32": (jnp.float32, "tensorfloat32"),
+    "bfloat16": (jnp.bfloat16, "tensorfloat32"),
+}
 # (params, batch_stats, frozen, batch, key) → loss, new batch_stats
 LossFunction = Callable[[Variables, Variables, Variables, dict[str, jax.Array], jax.Array], tuple[jax.Array, Variables]]
 
@@ -36,18 +42,47 @@ class TrainState:
     opt_state: Any
 
 
-def make_step(loss_function: LossFunction, optimiser: optax.GradientTransformation, seed: int) -> Callable[..., Any]:
+def make_step(
+    loss_function: LossFunction,
+    optimiser: optax.GradientTransformation,
+    seed: int,
+    accumulate: int = 1,
+    precision: str = "float32",
+) -> Callable[..., Any]:
     """A step that takes a gradient, averages it over the devices, and updates.
 
-    Random numbers come from (seed, step, device) alone, so a resumed run draws the same.
+    Random numbers come from (seed, step, device, part) alone, so a resumed run draws the same.
+
+    Args:
+      loss_function: what is minimised.
+      optimiser: makes updates of gradients.
+      seed: of what is random on the device.
+      accumulate: each device takes its batch in so many parts, one after the other, and adds up their gradients, so
+        that it needs the memory of one part. BatchNorm normalises each part by itself.
+      precision: one of `PRECISIONS`.
     """
+
+    def gradient(state: TrainState, batch_stats: Variables, batch: dict[str, jax.Array], key: jax.Array) -> Any:
+        with jax.default_matmul_precision(PRECISIONS[precision][1]):
+            return jax.value_and_grad(loss_function, has_aux=True)(state.params, batch_stats, state.frozen, batch, key)
 
     def step(state: TrainState, batch: dict[str, jax.Array], axis_name: str) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), jax.lax.axis_index(axis_name))
-        (loss, batch_stats), grads = jax.value_and_grad(loss_function, has_aux=True)(
-            state.params, state.batch_stats, state.frozen, batch, key
-        )
-        loss, grads = jax.lax.pmean((loss, grads), axis_name)
+
+        def add(carry: Any, part: Any) -> tuple[Any, None]:
+            batch_stats, total = carry
+            (loss, batch_stats), grads = gradient(state, batch_stats, *part)
+            return (batch_stats, jax.tree.map(lambda x, y: x + y / accumulate, total, (loss, grads))), None
+
+        parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+        keys = jax.random.split(key, accumulate)
+        nothing = (jnp.zeros([]), jax.tree.map(jnp.zeros_like, state.params))
+        carry = (state.batch_stats, nothing)
+        if accumulate == 1:  # without a loop, in which XLA does not spread convolutions over the cores of a CPU
+            (batch_stats, total), _ = add(carry, jax.tree.map(lambda x: x[0], (parts, keys)))
+        else:
+            (batch_stats, total), _ = jax.lax.scan(add, carry, (parts, keys))
+        loss, grads = jax.lax.pmean(total, axis_name)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {
@@ -83,33 +118,26 @@ def tagger_loss(networks: Networks, mixup_alpha: float, mixup_share: float, mixu
     return loss
 
 
-def separator_loss(networks: Networks, loss_name: str, label_query_share: float) -> LossFunction:
+def separator_loss(networks: Networks, loss_name: str) -> LossFunction:
     """The separation loss, the query being what the frozen tagger hears in the source itself (paper, equation 8).
 
     Args:
       networks: tagger, query net and separator.
       loss_name: one of `LOSSES`.
-      label_query_share: share of examples whose query keeps only the classes that the source is labelled with, as
-        queries of separation by class do; 0 in the reference.
 
     Raises:
       ValueError: there is no such loss.
     """
     if loss_name not in LOSSES:
         raise ValueError(f"loss {loss_name!r}: expected one of {', '.join(LOSSES)}")
-    if label_query_share and networks.config["query"]["kind"] != "soft":
-        raise ValueError("label_query_share needs a soft query")
 
     def loss(
         params: Variables, batch_stats: Variables, frozen: Variables, batch: dict[str, jax.Array], key: jax.Array
     ) -> tuple[jax.Array, Variables]:
-        query_key, mask_key = jax.random.split(key)
         tags = networks.tagger.apply(frozen, batch["source"])
-        if label_query_share:
-            masked = jax.random.uniform(mask_key, (len(batch["source"]), 1)) < label_query_share
-            tags = tags.replace(clipwise=jnp.where(masked, tags.clipwise * batch["labels"], tags.clipwise))
+        tags = tags.replace(clipwise=tags.clipwise * batch["query_classes"])
         condition = networks.query.apply(  # type: ignore[union-attr]
-            {"params": params["query"]}, tags, train=True, rngs={"dropout": query_key}
+            {"params": params["query"]}, tags, train=True, rngs={"dropout": key}
         )
         estimate, updated = networks.separator.apply(
             {"params": params["separator"], "batch_stats": batch_stats},

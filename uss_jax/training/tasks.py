@@ -1,19 +1,23 @@
 """What is trained: the tagger, or the separator with that tagger as its query net."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from uss_jax import mining, model_dir, queries
+from uss_jax import model_dir, queries
+from uss_jax.anchors import load_anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
-from uss_jax.mixtures import ClipSource, MixtureSource
+from uss_jax.mixtures import ClipSource, MixtureSource, Source
 from uss_jax.model_dir import Networks
 from uss_jax.parallel import AXIS
-from uss_jax.training.step import LossFunction, TrainState, separator_loss, tagger_loss
+from uss_jax.training.checkpoints import digest
+from uss_jax.training.step import PRECISIONS, LossFunction, TrainState, separator_loss, tagger_loss
+from uss_jax.training.validation import SeparatorValidation, TaggerValidation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,18 +25,28 @@ class Task:
     """A training task, set up.
 
     Attributes:
-      source: Grain random-access source of training items.
+      source: of training items.
+      clip_ids: the clips in an item.
       loss: what is minimised.
       params, batch_stats, frozen: initial variables; see `TrainState`.
-      export: the trained model of a state.
+      inputs: a digest of everything that is read, by name.
+      networks: the model of a state of host arrays.
+      complete: adds to a model what is made once, when it is exported.
+      validate: scores of a model, where the run is evaluated; the same on every host.
+      score: name of the score by which the best checkpoint is kept, the higher the better.
     """
 
-    source: Any
+    source: Source
+    clip_ids: Callable[[int], list[str]]
     loss: LossFunction
     params: dict[str, Any]
     batch_stats: dict[str, Any]
     frozen: dict[str, Any]
-    export: Callable[[TrainState], Networks]
+    inputs: dict[str, str]
+    networks: Callable[[TrainState], Networks]
+    complete: Callable[[Networks], Networks]
+    validate: Callable[[Networks], dict[str, float]] | None
+    score: str
 
 
 def make_task(config: Any, items: int) -> Task:
@@ -58,7 +72,7 @@ def tagger_task(config: Any, items: int) -> Task:
         "tagger": config.tagger.to_dict(),
         "classes": classes,
     }
-    networks = with_batch_axis(model_dir.build_networks(model_config, {}))
+    networks = for_training(model_dir.build_networks(model_config, {}), config)
     variables = model_dir.initial_variables(networks, jax.random.key(config.seed))["tagger"]
     source = ClipSource(
         clips,
@@ -71,24 +85,36 @@ def tagger_task(config: Any, items: int) -> Task:
         speed_range=config.data.speed_range,
     )
 
-    def export(state: TrainState) -> Networks:
+    validate = None
+    if config.evaluation.every:
+        held_back = Clips(config.evaluation.dataset or config.data.dataset, config.evaluation.split)
+        validate = TaggerValidation(held_back, source.clip_samples, config.evaluation.per_class)
+
+    def trained(state: TrainState) -> Networks:
         variables = {"tagger": {"params": state.params, "batch_stats": state.batch_stats}}
-        return model_dir.build_networks(model_config, jax.device_get(variables))
+        return model_dir.build_networks(model_config, variables)
 
     return Task(
         source=source,
+        clip_ids=functools.partial(_clip_ids, source, clips),
         loss=tagger_loss(networks, config.data.mixup_alpha, config.data.mixup_share, config.data.mixup_union),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         frozen={},
-        export=export,
+        inputs={"dataset": clips.fingerprint()},
+        networks=trained,
+        complete=lambda networks: networks,
+        validate=validate,
+        score="average_precision",
     )
 
 
 def separator_task(config: Any, items: int) -> Task:
     """Trains a separator (and a learnable query net) under a frozen tagger."""
+    if config.data.label_query_share and config.query.kind != "soft":
+        raise ValueError("data.label_query_share needs a soft query")
     clips = Clips(config.data.dataset, config.data.split)
-    anchors = mining.load_anchors(config.data.anchors, clips).at_least(config.data.least_confidence)
+    anchors = load_anchors(config.data.anchors, clips).at_least(config.data.least_confidence)
     base = model_dir.load(config.tagger_model)
     model_config = base.config | {
         "name": config.name,
@@ -102,7 +128,7 @@ def separator_task(config: Any, items: int) -> Task:
         sed = model_dir.load(config.sed_model)
         model_config["sed"] = sed.config["tagger"]
         frozen = frozen | {"sed": sed.variables["tagger"]}
-    networks = with_batch_axis(model_dir.build_networks(model_config, frozen))
+    networks = for_training(model_dir.build_networks(model_config, frozen), config)
     variables = model_dir.initial_variables(networks, jax.random.key(config.seed))
     source = MixtureSource(
         clips,
@@ -116,27 +142,63 @@ def separator_task(config: Any, items: int) -> Task:
         level_range_db=config.data.level_range_db,
         gain_range_db=config.data.gain_range_db,
         speed_range=config.data.speed_range,
+        label_query_share=config.data.label_query_share,
     )
 
-    def export(state: TrainState) -> Networks:
-        trained = {
+    validate = None
+    if config.evaluation.every:
+        held_back = Clips(config.evaluation.dataset or config.data.dataset, config.evaluation.split)
+        validate = SeparatorValidation(
+            held_back,
+            load_anchors(config.evaluation.anchors or config.data.anchors, held_back),
+            networks.segment_samples,
+            config.evaluation.per_class,
+        )
+
+    def trained(state: TrainState) -> Networks:
+        variables = {
             "query": {"params": state.params["query"]} if state.params["query"] else {},
             "separator": {"params": state.params["separator"], "batch_stats": state.batch_stats},
         }
-        exported = model_dir.build_networks(model_config, frozen | jax.device_get(trained))
-        return dataclasses.replace(exported, class_conditions=queries.class_conditions(exported, clips, anchors))
+        return model_dir.build_networks(model_config, frozen | variables)
+
+    def complete(networks: Networks) -> Networks:
+        return dataclasses.replace(networks, class_conditions=queries.class_conditions(networks, clips, anchors))
 
     return Task(
         source=source,
-        loss=separator_loss(networks, config.loss, config.data.label_query_share),
+        clip_ids=functools.partial(_clip_ids, source, clips),
+        loss=separator_loss(networks, config.loss),
         params={"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]},
         batch_stats=variables["separator"]["batch_stats"],
         frozen=frozen["tagger"],
-        export=export,
+        inputs={
+            "dataset": clips.fingerprint(),
+            "anchors": digest([anchors.start, anchors.confidence]),
+            "tagger": digest(frozen["tagger"]),
+        },
+        networks=trained,
+        complete=complete,
+        validate=validate,
+        score="sdri",
     )
 
 
-def with_batch_axis(networks: Networks) -> Networks:
-    """The same networks with BatchNorm statistics synchronised over the devices in training."""
-    separator = networks.separator.clone(axis_name=AXIS) if networks.separator is not None else None
-    return dataclasses.replace(networks, tagger=networks.tagger.clone(axis_name=AXIS), separator=separator)
+def for_training(networks: Networks, config: Any) -> Networks:
+    """The same networks as a run computes them.
+
+    BatchNorm statistics are synchronised over the devices; what is trained computes in the run's precision, and makes
+    its activations again in the backward pass if the run asks for it. A frozen tagger stays in float32.
+    """
+    fields = {
+        "axis_name": AXIS,
+        "dtype": PRECISIONS[config.precision][0],
+        "rematerialise": config.rematerialise,
+    }
+    if networks.separator is None:
+        return dataclasses.replace(networks, tagger=networks.tagger.clone(**fields))
+    return dataclasses.replace(networks, separator=networks.separator.clone(**fields))
+
+
+def _clip_ids(source: Source, clips: Clips, index: int) -> list[str]:
+    return [str(clips.clip_ids[clip]) for clip in source.clips_of(index)]

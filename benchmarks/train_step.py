@@ -1,0 +1,357 @@
+"""Time, operations and memory of a training step of ResUNet30, beside the reference's own step on the same device.
+
+    python benchmarks/train_step.py --batch-sizes 16 32 64 --precision float32 tensorfloat32 bfloat16 --out=step.json
+    python benchmarks/train_step.py --batch-sizes 1 --precision float32 --steps=1 --threads=2     where there is no GPU
+
+Ours is the step of `configs/resunet30_soft.py` (its loss, its optimiser, a frozen Cnn14 for the query), as train.py
+runs it, on random weights and noise. The reference's is its LitSeparation: its mixer, Cnn14 query net, ResUNet30, L1
+loss, backward pass, and AdamW with AMSGrad. It is given segments whose anchors are known; --detect adds a row for the
+step as the reference trains, which runs a second Cnn14 over the 10-s clips to find them. In PyTorch, `float32` is
+without TF32, `tensorfloat32` with it (the default of its convolutions), and `bfloat16` is autocast with TF32.
+
+Batches lie on the device already. Each side has a process of its own; they take turns, and the median counts. A step
+that does not fit beside the other's is printed as such. --largest looks for the largest batch (a power of two) whose
+compiled step fits into the device, or into --memory-gib, and runs none.
+
+Printed: milliseconds a step, samples a second, the model's TFLOP/s by XLA's count (of our step, which the reference's
+is given too), their share of the device's peak where that is known, and GiB a step needs.
+"""
+
+import argparse
+import functools
+import importlib.util
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import uss_reference
+from children import children
+
+from uss_jax import audioset, files, model_dir, parallel, progress
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.training import speed, tasks
+from uss_jax.training.optimiser import make_optimiser, make_schedule
+from uss_jax.training.step import PRECISIONS, TrainState, make_step, separator_loss
+
+CONFIG = Path(__file__).parents[1] / "configs" / "resunet30_soft.py"
+SEGMENT_SECONDS, CLIP_SECONDS = 2.0, 10.0
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OutOfMemoryError")
+
+
+def load_config(path: Path, precision: str, rematerialise: bool) -> Any:
+    """The configuration that a file of `configs/` gives, at a precision."""
+    spec = importlib.util.spec_from_file_location("config", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    config.precision, config.rematerialise = precision, rematerialise
+    return config
+
+
+def random_batch(batch_size: int, samples: int) -> dict[str, np.ndarray]:
+    """A batch of noise as the input pipeline would give it."""
+    random = np.random.default_rng(0)
+    source, other = random.normal(0.0, 0.1, (2, batch_size, samples)).astype(np.float32)
+    query_classes = np.ones((batch_size, audioset.CLASS_COUNT), np.float32)
+    return {"mixture": source + other, "source": source, "query_classes": query_classes}
+
+
+def random_variables(networks: model_dir.Networks) -> Any:
+    """Variables of every part of a model, drawn on the host: quicker than initialising it, and as good to time."""
+    random = np.random.default_rng(0)
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        if any(key.key == "batch_stats" for key in path):
+            return np.ones(leaf.shape, np.float32)
+        return 0.02 * random.standard_normal(leaf.shape, np.float32)
+
+    shapes = jax.eval_shape(functools.partial(model_dir.initial_variables, networks), jax.random.key(0))
+    return jax.tree.map_with_path(draw, shapes)
+
+
+def our_training(config: Any, tagger: dict[str, Any]) -> tuple[TrainState, Any]:
+    """A state of random weights on the host, and the step on all devices.
+
+    Args:
+      config: of a separator.
+      tagger: description of the frozen tagger, as in a model's configuration.
+    """
+    description = {
+        "name": config.name,
+        "segment_seconds": SEGMENT_SECONDS,
+        "tagger": tagger,
+        "query": config.query.to_dict(),
+        "separator": config.separator.to_dict(),
+        "classes": [],
+    }
+    networks = tasks.for_training(model_dir.build_networks(description, {}), config)
+    optimiser = make_optimiser(config.optimiser, make_schedule(config.optimiser, config.steps))
+    variables = random_variables(networks)
+    params = {"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]}
+    state = TrainState(
+        step=np.int32(0),
+        params=params,
+        batch_stats=variables["separator"]["batch_stats"],
+        frozen=variables["tagger"],
+        opt_state=optimiser.init(params),
+    )
+    loss = separator_loss(networks, config.loss)
+    step = make_step(loss, optimiser, config.seed, config.accumulate, config.precision)
+    return state, parallel.pmap_step(step)
+
+
+def our_step(path: Path, tagger: dict[str, Any], precision: str, rematerialise: bool, batch_size: int) -> Any:
+    """A function (steps) → seconds a step; of 0 steps, what is known of the compiled step."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the other side needs memory too
+    config = load_config(path, precision, rematerialise)
+    state, pmapped = our_training(config, tagger)
+    state = parallel.replicate(state)
+    samples = round(SEGMENT_SECONDS * SAMPLE_RATE_HZ)
+    batch = jax.device_put(parallel.shard(random_batch(batch_size, samples)))
+    begun = time.perf_counter()
+    lowered = pmapped.lower(state, batch)
+    compiled = lowered.compile()
+    device = jax.devices()[0].device_kind
+    facts = {
+        "device": device,
+        "compile_seconds": time.perf_counter() - begun,
+        "flops": speed.flops_of(lowered),
+        "peak_flops": speed.peak_flops(device, precision),
+        "memory_gib": speed.memory_gib(compiled),
+    }
+
+    def measure(steps: int) -> Any:
+        nonlocal state
+        if steps == 0:
+            return facts
+        begun = time.perf_counter()
+        for _ in range(steps):
+            state, metrics = compiled(state, batch)
+        if not np.isfinite(float(metrics["loss"])):
+            raise FloatingPointError("the loss is not finite")
+        jax.block_until_ready(state)
+        return (time.perf_counter() - begun) / steps
+
+    return measure
+
+
+def reference_step(
+    home: Path, package: Path | None, precision: str, batch_size: int, detect: bool, threads: int | None
+) -> Any:
+    """A function (steps) → seconds a step of the reference; of 0 steps, what is known of it."""
+    uss_reference.use(home, package)
+    import torch
+    from uss.data.anchor_segment_mixers import AnchorSegmentMixer
+    from uss.losses import get_loss_function
+    from uss.models.pl_modules import LitSeparation
+    from uss.models.query_nets import Cnn14_Wrapper
+    from uss.models.resunet import ResUNet30
+    from uss.optimizers.lr_schedulers import get_lr_lambda
+
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
+    torch.backends.cudnn.benchmark = True
+    if threads:
+        torch.set_num_threads(threads)
+    model = LitSeparation(
+        ss_model=ResUNet30(input_channels=1, output_channels=1, condition_size=audioset.CLASS_COUNT),
+        anchor_segment_detector=_detector() if detect else _given_segments,
+        anchor_segment_mixer=AnchorSegmentMixer(mix_num=2, match_energy=True),
+        query_net=Cnn14_Wrapper("at_soft", base_checkpoint_path="", freeze_base=True),
+        loss_function=get_loss_function("l1_wav"),
+        optimizer_type="AdamW",
+        learning_rate=1e-3,
+        lr_lambda_func=get_lr_lambda("constant_warm_up", warm_up_steps=10_000, reduce_lr_steps=1_000_000),
+    ).to(device)
+    optimisers = model.configure_optimizers()
+    optimiser, scheduler = optimisers["optimizer"], optimisers["lr_scheduler"]["scheduler"]
+    samples = round((CLIP_SECONDS if detect else SEGMENT_SECONDS) * SAMPLE_RATE_HZ)
+    waveform = torch.from_numpy(random_batch(batch_size, samples)["source"]).to(device)
+    batch = {"waveform": waveform, "class_id": [0] * batch_size}
+
+    def step() -> Any:
+        optimiser.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model.training_step(batch, 0)
+        loss.backward()
+        optimiser.step()
+        scheduler.step()
+        return loss
+
+    step()
+
+    def measure(steps: int) -> Any:
+        if steps == 0:
+            return {"memory_gib": torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0}
+        begun = time.perf_counter()
+        for _ in range(steps):
+            loss = step()
+        if not np.isfinite(loss.item()):
+            raise FloatingPointError("the reference's loss is not finite")
+        if cuda:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - begun) / steps
+
+    return measure
+
+
+def _given_segments(waveforms: Any, class_ids: Any) -> dict[str, Any]:
+    """In place of the reference's detector: what comes is segments already."""
+    del class_ids
+    return {"waveform": waveforms}
+
+
+def _detector() -> Any:
+    """The reference's detector of anchors, with random weights."""
+    from uss.data.anchor_segment_detectors import AnchorSegmentDetector
+    from uss.utils import load_pretrained_panns
+
+    tagger = load_pretrained_panns("Cnn14_DecisionLevelMax", checkpoint_path="", freeze=True)
+    return AnchorSegmentDetector(tagger, CLIP_SECONDS, SEGMENT_SECONDS, 100, SAMPLE_RATE_HZ, "max_area")
+
+
+def compare(args: argparse.Namespace, home: Path, precision: str, batch_size: int) -> list[dict[str, Any]]:
+    """Rows of all sides at one precision and batch size."""
+    sides: dict[str, tuple[Any, ...]] = {
+        "this project": (our_step, args.config, args.tagger, precision, args.rematerialise, batch_size)
+    }
+    if not args.alone:
+        sides["reference"] = (reference_step, home, args.reference_source, precision, batch_size, False, args.threads)
+        if args.detect:
+            detecting = (reference_step, home, args.reference_source, precision, batch_size, True, args.threads)
+            sides["reference, detecting"] = detecting
+    rows: dict[str, dict[str, Any]] = {}
+    with children() as start:
+        running = {}
+        for name, arguments in sides.items():
+            rows[name] = {"side": name, "precision": precision, "batch_size": batch_size}
+            try:
+                running[name] = start(*arguments)
+                running[name](args.warm_up)
+                rows[name] |= running[name](0)
+            except RuntimeError as error:
+                if not any(word in str(error) for word in OUT_OF_MEMORY):
+                    raise
+                running.pop(name, None)
+        turns = [name for _ in range(args.repetitions) for name in running]
+        seconds: dict[str, list[float]] = {name: [] for name in running}
+        for name in progress.track(turns, f"{precision}, batch {batch_size}", len(turns)):
+            seconds[name].append(running[name](args.steps))
+    ours = rows["this project"]
+    for name, times in seconds.items():
+        row, median = rows[name], statistics.median(times)
+        row |= {"seconds": times, "seconds_per_step": median, "samples_per_second": batch_size / median}
+        if "flops" in ours:
+            row |= {"device": ours["device"], "tflops": ours["flops"] / median / 1e12}
+            if ours["peak_flops"]:
+                row["share_of_peak"] = row["tflops"] * 1e12 / ours["peak_flops"]
+    return list(rows.values())
+
+
+def memory_of(config: Any, tagger: dict[str, Any], batch_size: int) -> float:
+    """GiB that a compiled step of a batch size needs on a device; nothing is run."""
+    state, pmapped = our_training(config, tagger)
+    samples = round(SEGMENT_SECONDS * SAMPLE_RATE_HZ)
+    batch = jax.eval_shape(lambda: parallel.shard(random_batch(batch_size * jax.local_device_count(), samples)))
+    return speed.memory_gib(pmapped.lower(state, batch).compile())
+
+
+def largest_batch(memory: Callable[[int], float], limit_gib: float, first: int = 1) -> tuple[int, dict[int, float]]:
+    """The largest batch that fits, of `first` and its doubles; 0 if none does.
+
+    Args:
+      memory: GiB that a batch needs, a growing function.
+      limit_gib: what there is.
+      first: the smallest batch that is tried.
+
+    Returns:
+      The batch, and the GiB of each that was tried.
+    """
+    tried: dict[int, float] = {}
+    batch_size = first
+    while True:
+        tried[batch_size] = memory(batch_size)
+        if tried[batch_size] > limit_gib:
+            return (batch_size // 2 if batch_size > first else 0), tried
+        batch_size *= 2
+
+
+def largest(args: argparse.Namespace, precision: str) -> dict[str, Any]:
+    """The largest batch of a device, at a precision. Raises ValueError where its memory is not known."""
+    limit = args.memory_gib or speed.device_gib()
+    if limit is None:
+        raise ValueError("the device does not tell how much memory it has: give --memory-gib")
+    config = load_config(args.config, precision, args.rematerialise)
+    memory = functools.partial(memory_of, config, args.tagger)
+    batch_size, tried = largest_batch(memory, limit, min(args.batch_sizes))
+    return {"precision": precision, "limit_gib": limit, "largest_batch": batch_size, "gib": tried}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as text."""
+    lines = [
+        f"{'':20} {'precision':>13} {'batch':>5} {'ms/step':>8} {'samples/s':>9} {'TFLOP/s':>8} {'peak':>5} {'GiB':>6}"
+    ]
+    for row in rows:
+        start = f"{row['side']:20} {row['precision']:>13} {row['batch_size']:5d} "
+        if "seconds_per_step" not in row:
+            lines.append(start + "does not fit")
+            continue
+        peak = f"{row['share_of_peak']:5.0%}" if "share_of_peak" in row else f"{'':5}"
+        memory = f"{row['memory_gib']:6.2f}" if row["memory_gib"] else f"{'':6}"
+        lines.append(
+            f"{start}{1000 * row['seconds_per_step']:8.1f} {row['samples_per_second']:9.1f} "
+            f"{row.get('tflops', 0.0):8.2f} {peak} {memory}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64], help="of all devices together")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--rematerialise", action="store_true", help="make activations again in the backward pass")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="of the separator; default: resunet30_soft.py")
+    parser.add_argument("--alone", action="store_true", help="without the reference")
+    parser.add_argument("--detect", action="store_true", help="also the reference's step with its search for anchors")
+    parser.add_argument(
+        "--largest", action="store_true", help="look for the largest batch per device, and time nothing"
+    )
+    parser.add_argument("--memory-gib", type=float, help="memory of a device, where it does not tell itself")
+    parser.add_argument("--steps", type=int, default=20, help="of a turn")
+    parser.add_argument("--warm-up", type=int, default=3, help="steps before the first turn")
+    parser.add_argument("--repetitions", type=int, default=5, help="turns of each side")
+    parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
+    parser.add_argument("--reference-source", type=Path, help="folder with the package `uss`, if not the installed one")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.set_defaults(tagger={"kind": "cnn14"})
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    if args.largest:
+        for precision in args.precision:
+            rows.append(found := largest(args, precision))
+            sizes = ", ".join(f"{batch}: {gib:.2f}" for batch, gib in found["gib"].items())
+            print(f"{precision}: batch {found['largest_batch']} fits into {found['limit_gib']:.1f} GiB ({sizes})")
+    else:
+        with tempfile.TemporaryDirectory() as home:
+            uss_reference.make_home(Path(home))
+            for precision in args.precision:
+                for batch_size in args.batch_sizes:
+                    rows += compare(args, Path(home), precision, batch_size)
+        print(table(rows))
+    if args.out:
+        files.write_json(args.out, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A small run of train.py on the generated sounds: for tests that kill it, resume it, or spread it over processes."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from uss_jax import anchors, dataset, model_dir
+
+ROOT = Path(__file__).parents[1]
+SEGMENT_SECONDS = 0.5
+FIELDS = [
+    "--config=configs/tiny_separator.py",
+    "--config.separator.window=512",
+    "--config.separator.hop=256",
+    "--config.separator.widths=(8, 8)",
+    "--config.separator.strides=((2, 2), (1, 2))",
+    "--config.batch_size=8",
+    "--config.optimiser.warmup_steps=1",
+]
+TAGGER = {
+    "name": "small",
+    "segment_seconds": SEGMENT_SECONDS,
+    "classes": [],
+    "tagger": {"kind": "cnn14_decision_level_max", "patch": [2, 4], "widths": [8, 8], "embedding_size": 8},
+}
+
+
+def prepare(data: Path, folder: Path) -> list[str]:
+    """Makes a tagger and anchors in a folder. Returns the fields of a run on them and on the dataset `data`."""
+    networks = model_dir.build_networks(TAGGER, {})
+    model_dir.save(
+        folder / "tagger",
+        model_dir.build_networks(TAGGER, jax.device_get(model_dir.initial_variables(networks, jax.random.key(0)))),
+        card="",
+    )
+    for split in dataset.splits(data):
+        clips = dataset.Clips(data, split)
+        clip, _ = clips.label_pairs()
+        start = np.random.default_rng(0).integers(0, clips.samples[clip] - 16_000)
+        path = anchors.anchors_path(folder / "anchors", split)
+        anchors.Anchors.of_pairs(clips, start, np.ones(len(clip))).save(path, clips)
+    return [
+        *FIELDS,
+        f"--config.data.dataset={data}",
+        f"--config.data.anchors={folder / 'anchors'}",
+        f"--config.tagger_model={folder / 'tagger'}",
+    ]
+
+
+def start(fields: list[str], workdir: Path, devices: int = 1, program: str = "train.py") -> subprocess.Popen[str]:
+    """Starts a run on so many devices of one process; compiled programs are kept beside the workdir."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, program, *fields, f"--workdir={workdir}"]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(*runs: subprocess.Popen[str], status: int = 0) -> str:
+    """Waits for runs, and checks their exit status. Returns what they said."""
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [status] * len(runs), "\n".join(said)
+    return "\n".join(said)
+
+
+def start_hosts(fields: list[str], workdir: Path, hosts: int, devices: int) -> list[subprocess.Popen[str]]:
+    """Starts one run on several processes of so many devices each."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+    cluster = ["--multihost", f"--coordinator=localhost:{port}", f"--processes={hosts}"]
+    return [start([*fields, *cluster, f"--process={host}"], workdir, devices) for host in range(hosts)]

@@ -1,0 +1,114 @@
+"""Tables of weak labels and the splits that they make."""
+
+import pytest
+
+from uss_jax import weak_labels
+from uss_jax.weak_labels import ClipFile
+
+DOG, BARK = 74, 75
+
+
+def table(folder, text, name="labels.csv"):
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+# Tables
+
+
+def test_labels_are_mids_or_names_in_either_column(tmp_path):
+    read = weak_labels.read_labels(
+        table(tmp_path, 'filename,mids,labels\na.wav,"/m/0bt9lr,/m/05tny_",Rain\nb.wav,,"Male speech, man speaking"\n'),
+        tmp_path,
+        prefix="set/",
+    )
+    assert read == [
+        ClipFile("set/a.wav", tmp_path, "a.wav", (DOG, BARK)),
+        ClipFile("set/b.wav", tmp_path, "b.wav", (1,)),
+    ]
+
+
+def test_a_byte_order_mark_and_spaces_after_commas_do_no_harm(tmp_path):
+    read = weak_labels.read_labels(table(tmp_path, '\ufefffilename, mids\na.wav, "Dog, Bark"\n'), tmp_path)
+    assert read[0].labels == (DOG, BARK)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file,mids\na.wav,Dog\n", "no column 'filename'"),
+        ("", "no column 'filename'"),
+        ("filename,name\na.wav,Dog\n", "line 2 has no labels in a column 'mids' or 'labels'"),
+        ("filename,mids\na.wav,Dog\nb.wav,\n", "line 3 has no labels"),
+        ("filename,labels\na.wav,Dog\nb.wav,\n", "line 3 has no labels"),
+        ("filename,mids\na.wav,Dog\nb.wav,Dgo\n", "line 3: 'Dgo' is not"),
+        ("filename,mids\na.wav,Dog\n../b.wav,Dog\n", "line 3: '../b.wav': names a file outside of"),
+        ("filename,mids\n/b.wav,Dog\n", "line 2: '/b.wav': names a file outside of"),
+        ("filename,mids\na.wav,/m/0bt9lr,/m/05tny_\n", "line 2"),  # a second label outside of quotes is not dropped
+        ("mids,filename\nDog\n", "line 2"),
+    ],
+)
+def test_a_wrong_table_is_named_with_the_line(tmp_path, text, says):
+    with pytest.raises(ValueError, match=says) as error:
+        weak_labels.read_labels(table(tmp_path, text), tmp_path)
+    assert "labels.csv" in str(error.value)
+
+
+def test_a_missing_table_and_one_that_is_no_text_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.csv: no such file"):
+        weak_labels.read_labels(tmp_path / "gone.csv", tmp_path)
+    (tmp_path / "labels.csv").write_bytes(b"filename,mids\n\xff\xfe.wav,Dog\n")
+    with pytest.raises(ValueError, match=r"labels\.csv: not a CSV table"):
+        weak_labels.read_labels(tmp_path / "labels.csv", tmp_path)
+
+
+# Splits
+
+FOLDS = "filename,mids,fold\na.wav,Dog,1\nb.wav,Dog,2\nc.wav,Speech,4\n"
+
+
+@pytest.mark.parametrize(
+    ("held_out", "train", "validation"),
+    [("fold=4", "ab", "c"), ("fold=2,4", "a", "bc"), ("fold=14,2", "ac", "b"), (None, "abc", "")],
+)
+def test_held_out_rows_are_the_validation_split(tmp_path, held_out, train, validation):
+    splits = weak_labels.collect([tmp_path], [table(tmp_path, FOLDS)], held_out=held_out)
+    assert [clip.clip_id for clip in splits["train"]] == [f"{name}.wav" for name in train]
+    assert [clip.clip_id for clip in splits.get("validation", [])] == [f"{name}.wav" for name in validation]
+
+
+def test_the_held_out_column_may_be_in_another_table(tmp_path):
+    labels = table(tmp_path, "filename,mids\na.wav,Dog\nb.wav,Dog\n")
+    meta = table(tmp_path, "filename,take\na.wav,A\nb.wav,B\n", name="meta.csv")
+    splits = weak_labels.collect([tmp_path], [labels], [meta], held_out="take=B")
+    assert [clip.clip_id for clip in splits["validation"]] == ["b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [("fold", "expected COLUMN=VALUE"), ("take=A", "no column 'take'"), ("fold=9", "no row has fold=9")],
+)
+def test_a_wrong_rule_is_refused(tmp_path, rule, says):
+    with pytest.raises(ValueError, match=says):
+        weak_labels.collect([tmp_path], [table(tmp_path, FOLDS)], held_out=rule)
+
+
+def test_files_of_one_name_in_two_folders_are_two_clips(tmp_path):
+    tables = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        tables.append(table(tmp_path / name, FOLDS))
+    splits = weak_labels.collect([path.parent for path in tables], tables, held_out="fold=4")
+    assert [clip.clip_id for clip in splits["validation"]] == ["one/c.wav", "two/c.wav"]
+    assert [clip.path for clip in splits["validation"]] == [tmp_path / "one/c.wav", tmp_path / "two/c.wav"]
+
+
+def test_one_name_twice_is_refused(tmp_path):
+    labels = table(tmp_path, "filename,mids\na.wav,Dog\nb.wav,Dog\na.wav,Speech\n")
+    with pytest.raises(ValueError, match=r"two clips are called 'a\.wav'"):
+        weak_labels.collect([tmp_path], [labels])
+
+
+def test_every_folder_needs_a_table(tmp_path):
+    with pytest.raises(ValueError, match="2 audio folders need as many"):
+        weak_labels.collect([tmp_path, tmp_path], [table(tmp_path, FOLDS)])

@@ -1,0 +1,62 @@
+"""Whose a workdir is: the configuration and the data that a run began with, and must go on with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from uss_jax import files, parallel
+
+# What may differ when a run is resumed: it changes nothing in the result, or is a path to what has a digest.
+FREE = (
+    "checkpoint_every",
+    "checkpoints_kept",
+    "data.workers",
+    "data.dataset",
+    "data.anchors",
+    "tagger_model",
+    "sed_model",
+    "evaluation.dataset",
+    "evaluation.anchors",
+)
+
+
+def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None:
+    """Writes what a run is made of to `run.json`, or compares with what stands there.
+
+    Args:
+      workdir: of the run.
+      config: its configuration, nested.
+      inputs: a digest of each of its inputs, by name.
+
+    Raises:
+      ValueError: the workdir belongs to a run with another configuration or other data; the message says what differs.
+    """
+    path = workdir / "run.json"
+    wanted = json.loads(json.dumps({"config": config, "inputs": inputs}))
+    if not path.exists():
+        if parallel.is_main():
+            files.write_json(path, wanted)
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        before, now = (_flat(content["config"]) for content in (found, wanted))
+        inputs_before = dict(found["inputs"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not the description of a run ({error}); choose another workdir") from error
+    for name in sorted(before.keys() | now.keys()):
+        if name not in FREE and before.get(name) != now.get(name):
+            raise ValueError(
+                f"{path}: this workdir belongs to a run with another configuration "
+                f"({name} was {before.get(name)!r} and is {now.get(name)!r}); choose another one"
+            )
+    for name in sorted(inputs_before.keys() | inputs.keys()):
+        if inputs_before.get(name) != inputs.get(name):
+            raise ValueError(f"{path}: this workdir belongs to a run with another {name}; choose another one")
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
