@@ -4,7 +4,7 @@
         --clips=2000000 --store-share=0.2 --prepare-clips-per-second=100 --mining-clips-per-second=50
 
 Measure --seconds-per-step with benchmarks/train_step.py at the batch of one device, or take `seconds_per_step` of a
-run's metrics.jsonl, which counts waiting for input and for other devices too. Prices are whatever you pay. Prints each
+run's speed.jsonl, which counts waiting for input and for other devices too. Prices are whatever you pay. Prints each
 formula with its numbers filled in. Preparing and mining are left out where their speed is not given.
 """
 

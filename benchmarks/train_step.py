@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import uss_reference
 from children import children
@@ -97,7 +98,7 @@ def our_training(config: Any, tagger: dict[str, Any]) -> tuple[TrainState, Any]:
     variables = random_variables(networks)
     params = {"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]}
     state = TrainState(
-        step=np.int32(0),
+        step=jnp.int32(0),
         params=params,
         batch_stats=variables["separator"]["batch_stats"],
         frozen=variables["tagger"],

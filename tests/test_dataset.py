@@ -120,7 +120,7 @@ def test_two_million_clips_take_less_than_50_mb_without_their_ids(tones, tmp_pat
 # What tells datasets apart
 
 
-def test_a_fingerprint_is_of_lengths_and_labels(tmp_path):
+def test_a_fingerprint_is_of_names_lengths_and_labels(tmp_path):
     a, b, longer = (sound(tmp_path, f"{i}.wav", count) for i, count in enumerate((4000, 4000, 4001)))
     variants = {
         "one": [a, b],
@@ -133,8 +133,9 @@ def test_a_fingerprint_is_of_lengths_and_labels(tmp_path):
         name: Clips(storage.store(name, {"train": clips}, tmp_path / "out"), "train").fingerprint()
         for name, clips in variants.items()
     }
-    assert prints["one"] == prints["other_names"]
-    assert len(set(prints.values())) == 4
+    assert len(set(prints.values())) == 5
+    again = storage.store("again", {"train": [a, b]}, tmp_path / "elsewhere")
+    assert Clips(again, "train").fingerprint() == prints["one"]
     assert all(len(digest) == 64 for digest in prints.values())
 
 

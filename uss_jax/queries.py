@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from uss_jax import audio
+from uss_jax import audio, progress
 from uss_jax.anchors import Anchors
 from uss_jax.dataset import Clips
 from uss_jax.inference import Inference
@@ -46,11 +46,15 @@ def class_conditions(networks: Networks, clips: Clips, anchors: Anchors) -> np.n
     """
     inference = Inference(networks)
     rows = []
-    for label in networks.config["classes"]:
+    labels = networks.config["classes"]
+    for label in progress.track(labels, "averaging queries", len(labels)):
         of_class = np.flatnonzero(anchors.label == label)
         surest = of_class[np.argsort(-anchors.confidence[of_class], kind="stable")][:CLIPS_OF_CLASS]
         pieces = [
-            audio.fit_length(clips.audio(int(anchors.clip[i]))[anchors.start[i] :], networks.segment_samples)
+            audio.fit_length(
+                clips.audio(int(anchors.clip[i]), int(anchors.start[i]), networks.segment_samples),
+                networks.segment_samples,
+            )
             for i in surest
         ]
         rows.append(inference.conditions(np.stack(pieces)).mean(axis=0))

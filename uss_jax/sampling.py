@@ -27,9 +27,9 @@ class BalancedSampler:
         if len(item_classes) == 0:
             raise ValueError("there are no items to sample from")
         self._items = np.argsort(item_classes, kind="stable").astype(np.int32)
-        _, first = np.unique(item_classes[self._items], return_index=True)
-        self._bounds = np.append(first, len(item_classes))
-        self._sizes = np.diff(self._bounds)
+        sizes = np.bincount(item_classes)
+        self._sizes = sizes[sizes > 0]
+        self._bounds = np.cumsum([0, *self._sizes])
         self._repeats = np.maximum(1, np.round(self._sizes**power)).astype(np.int64)
         self._round_length = int(self._repeats.sum())
         self._seed = seed

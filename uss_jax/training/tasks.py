@@ -162,8 +162,13 @@ def separator_task(config: Any, items: int) -> Task:
         }
         return model_dir.build_networks(model_config, frozen | variables)
 
+    conditions: dict[str, np.ndarray] = {}  # by the query net's variables: `model` and `best` may have the same
+
     def complete(networks: Networks) -> Networks:
-        return dataclasses.replace(networks, class_conditions=queries.class_conditions(networks, clips, anchors))
+        key = digest(networks.variables["query"])
+        if key not in conditions:
+            conditions[key] = queries.class_conditions(networks, clips, anchors)
+        return dataclasses.replace(networks, class_conditions=conditions[key])
 
     return Task(
         source=source,
