@@ -31,16 +31,20 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
     logger = logging.getLogger("uss_jax")
-    logger.setLevel(logging.INFO)
+    cluster = [flag for flag in (COORDINATOR, PROCESSES, PROCESS) if flag.value is not None]
+    if cluster and not MULTIHOST.value:
+        raise app.UsageError(f"--{cluster[0].name} goes with --multihost")
     try:
         if MULTIHOST.value:
             parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+        logger.setLevel(logging.INFO if parallel.is_main() else logging.WARNING)
         folder = train(CONFIG.value, Path(WORKDIR.value), PROFILE.value)
     except Stopped as stopped:
         sys.stderr.write(f"train.py: {stopped}\n")
         sys.exit(stopped.status)
     except (ValueError, FloatingPointError, OSError) as error:
-        sys.exit(f"train.py: {error}")
+        sys.stderr.write(f"train.py: {error}\n")
+        parallel.exit_at_once(1)
     logger.info("model written to %s", folder)
 
 

@@ -19,9 +19,10 @@ is given too), their share of the device's peak where that is known, and GiB a s
 
 import argparse
 import functools
-import importlib.util
 import os
+import runpy
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,19 +41,16 @@ from uss_jax.training import speed, tasks
 from uss_jax.training.optimiser import make_optimiser, make_schedule
 from uss_jax.training.step import PRECISIONS, TrainState, make_step, separator_loss
 
-CONFIG = Path(__file__).parents[1] / "configs" / "resunet30_soft.py"
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # configurations import one another as `configs.…`
+CONFIG = ROOT / "configs" / "resunet30_soft.py"
 SEGMENT_SECONDS, CLIP_SECONDS = 2.0, 10.0
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OutOfMemoryError")
 
 
 def load_config(path: Path, precision: str, rematerialise: bool) -> Any:
     """The configuration that a file of `configs/` gives, at a precision."""
-    spec = importlib.util.spec_from_file_location("config", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = runpy.run_path(str(path))["get_config"]()
     config.precision, config.rematerialise = precision, rematerialise
     return config
 

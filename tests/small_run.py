@@ -1,9 +1,11 @@
 """A small run of train.py on the generated sounds: for tests that kill it, resume it, or spread it over processes."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -56,13 +58,31 @@ def start(fields: list[str], workdir: Path, devices: int = 1, program: str = "tr
     """Starts a run on so many devices of one process; compiled programs are kept beside the workdir."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": str(ROOT),  # a program may lie elsewhere
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, program, *fields, f"--workdir={workdir}"]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a group of its own, which signals can be sent to
     )
+
+
+def processes_of_group(group: int) -> list[int]:
+    """The processes of a group that are alive."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, in_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(in_group) == group and state != "Z":
+                found.append(int(path.parent.name))
+    return found
 
 
 def finish(*runs: subprocess.Popen[str], status: int = 0) -> str:
@@ -72,10 +92,20 @@ def finish(*runs: subprocess.Popen[str], status: int = 0) -> str:
     return "\n".join(said)
 
 
-def start_hosts(fields: list[str], workdir: Path, hosts: int, devices: int) -> list[subprocess.Popen[str]]:
-    """Starts one run on several processes of so many devices each."""
+def start_hosts(
+    fields: list[str],
+    workdir: Path,
+    hosts: int,
+    devices: int,
+    program: str = "train.py",
+    others: Sequence[str] = (),
+) -> list[subprocess.Popen[str]]:
+    """Starts one run on several processes of so many devices each; all but the first get the fields `others`, too."""
     with socket.socket() as found:
         found.bind(("localhost", 0))
         port = found.getsockname()[1]
     cluster = ["--multihost", f"--coordinator=localhost:{port}", f"--processes={hosts}"]
-    return [start([*fields, *cluster, f"--process={host}"], workdir, devices) for host in range(hosts)]
+    return [
+        start([*fields, *cluster, f"--process={host}", *(others if host else ())], workdir, devices, program)
+        for host in range(hosts)
+    ]

@@ -23,6 +23,10 @@ class Tone:
     def clip_id(self) -> str:
         return f"tone-{self.number}"
 
+    @property
+    def content(self) -> str:
+        return str(self.number % 5)
+
     def record(self) -> storage.Record:
         time.sleep(self.pause_s)
         with self.log.open("a") as file:
@@ -39,6 +43,7 @@ class Fatal:
     """A clip that ends the process that reads it."""
 
     clip_id: str
+    content: str = ""
 
     def record(self) -> storage.Record:
         os._exit(3)

@@ -1,9 +1,12 @@
 """A dataset of anchors alone reads as the whole one does."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from uss_jax import anchor_store, audio, cli, dataset
+from uss_jax import anchor_store, audio, cli, dataset, storage
 from uss_jax.anchors import Anchors, anchors_path, load_anchors
 from uss_jax.dataset import Clips
 from uss_jax.mixtures import MixtureSource
@@ -134,17 +137,41 @@ def test_a_store_of_other_anchors_is_replaced_only_if_asked(tones, tmp_path):
     np.testing.assert_array_equal(ours[:SEGMENT], clips.audio(0)[start : start + SEGMENT])
 
 
-def test_a_clip_that_cannot_be_read_is_no_store(tones, tmp_path, monkeypatch):
+def test_a_clip_that_cannot_be_read_stops_the_store_and_what_is_stored_stays(tones, tmp_path, monkeypatch):
     clips = Clips(tones.dataset, "train")
     at_random(clips, 0).save(anchors_path(tmp_path, "train"), clips)
-    record = anchor_store.Excerpt.record
+    monkeypatch.setattr(storage, "shard_ranges", lambda count: [range(i, i + 3) for i in range(0, count, 3)])
+    read, asked = Clips.audio, []
 
-    def broken(self):
-        if self.clip == 3:
-            raise ValueError("broken: as it is")
-        return record(self)
+    def broken(self, clip):
+        asked.append(clip)
+        if clip == 4 and len(asked) == 5:
+            raise ValueError("train-00001.array_record: record 1 is broken")
+        return read(self, clip)
 
-    monkeypatch.setattr(anchor_store.Excerpt, "record", broken)
-    with pytest.raises(ValueError, match=r"1\.0\.0: the clip '.*\.wav' cannot be stored: broken: as it is"):
+    monkeypatch.setattr(Clips, "audio", broken)
+    with pytest.raises(OSError, match=r"train-00001\.array_record: record 1 is broken"):
         anchor_store.store(tones.dataset, ["train"], tmp_path, length=SEGMENT)
-    assert not (tmp_path / "store").exists()
+    assert asked == [0, 1, 2, 3, 4]
+    made = anchor_store.store(tones.dataset, ["train"], tmp_path, length=SEGMENT)
+    assert asked[5:] == list(range(3, 12))
+    assert Clips(made.folder, "train").clip_ids.tolist() == clips.clip_ids.tolist()
+
+
+def test_a_margin_that_training_would_exceed_is_refused(stored):
+    (whole, out), (store, _), margin, made = stored
+    for folder in (store, made.folder, made.folder.parent):
+        assert anchor_store.is_store(folder)
+        anchor_store.check_margin(folder, margin)
+        with pytest.raises(
+            ValueError, match=rf"store: holds {margin / 32000:g} s .*, and 0\.501 s are .*--margin 0\.501"
+        ):
+            anchor_store.check_margin(folder, 16_001)
+    for folder in (whole, out, out / "nothing"):
+        assert not anchor_store.is_store(folder)
+        anchor_store.check_margin(folder, 16_001)
+
+
+def test_a_store_can_be_told_without_jax():
+    program = "import sys; from uss_jax import anchor_store; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

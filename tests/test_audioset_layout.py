@@ -53,6 +53,7 @@ def test_a_table_is_read_as_it_is_published(tmp_path):
         'abc, zero, 10.000, "/m/0bt9lr"',
         'abc, 10.000, 10.000, "/m/0bt9lr"',
         'abc, nan, 10.000, "/m/0bt9lr"',
+        'abc, 0.000, inf, "/m/0bt9lr"',
         ', 0.000, 10.000, "/m/0bt9lr"',
         'abc, 0.000, 10.000, "/m/nothing"',
         'abc, 0.000, 10.000, ""',
@@ -140,6 +141,20 @@ def test_the_set_that_a_table_is_of_goes_before_other_folders(tmp_path):
     assert weak_labels.collect([tmp_path], [path])["validation"][0].folder == tmp_path / "eval_segments"
 
 
+def test_tables_that_share_a_folder_list_it_once(tmp_path, monkeypatch):
+    touch(tmp_path / "Yabc.wav")
+    listed = []
+    scandir = audioset_tables.os.scandir
+    monkeypatch.setattr(audioset_tables.os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
+    touch(tmp_path / "xyz.wav")
+    tables = [
+        table(tmp_path, stem, f'{name}, 30.000, 40.000, "{DOG}"')
+        for stem, name in (("eval_segments", "abc"), ("mine", "xyz"))
+    ]
+    assert len(weak_labels.collect([tmp_path], tables)) == 2
+    assert listed == [tmp_path]
+
+
 def test_several_segments_of_a_recording_are_told_by_their_starts(tmp_path):
     for name in ("abc.wav", "abc_30.wav", "abc_120000_130000.wav"):
         touch(tmp_path / name)
@@ -197,19 +212,22 @@ def test_what_is_missing_broken_silent_or_short_is_listed_and_the_rest_is_stored
     audio.write(root / "Ysilent.wav", 0 * noise(10), RATE_HZ)
     audio.write(root / "Yfaint.wav", 4e-5 * np.sign(noise(10)), RATE_HZ)
     audio.write(root / "Ytiny.wav", noise(0.09), RATE_HZ)
+    audio.write(root / "Yvideo.wav", noise(11.1), RATE_HZ)
+    audio.write(root / "Ylonger.wav", noise(10.9), RATE_HZ)
     (root / "Ybroken.wav").write_bytes((root / "Ygood.wav").read_bytes()[:20])
-    ids = ("good", "missing", "short", "enough", "silent", "faint", "tiny", "broken")
+    ids = ("good", "missing", "short", "enough", "silent", "faint", "tiny", "broken", "video", "longer")
     path = table(tmp_path, "balanced_train_segments", *(f'{name}, 30.000, 40.000, "{DOG}"' for name in ids))
     folder = storage.store("some", weak_labels.collect([tmp_path], [path]), tmp_path / "out")
     clips = Clips(folder, "train")
-    assert clips.clip_ids.tolist() == ["good", "short", "enough", "faint"]
-    assert clips.samples.tolist() == [320_000, 300_800, 307_200, 320_000]
+    assert clips.clip_ids.tolist() == ["good", "short", "enough", "faint", "longer"]
+    assert clips.samples.tolist() == [320_000, 300_800, 307_200, 320_000, 348_800]
     assert [(clip.clip_id, clip.kind, clip.kept) for clip in storage.left_out(folder, "train")] == [
         ("missing", "missing", False),
         ("short", "short", True),
         ("silent", "silent", False),
         ("tiny", "too short", False),
         ("broken", "broken", False),
+        ("video", "too long", False),
     ]
     lines = (folder / "left_out-train.csv").read_text().splitlines()
     assert lines[0] == "clip_id,reason,kept"
@@ -222,5 +240,7 @@ def test_where_no_clip_of_a_split_has_a_file_it_is_told_before_anything_is_store
         table(tmp_path, "unbalanced_train_segments", f'abc, 30.000, 40.000, "{DOG}"'),
         table(tmp_path, "eval_segments", f'xyz, 30.000, 40.000, "{DOG}"'),
     ]
-    with pytest.raises(ValueError, match=r"unbalanced: none of 1 clips has a file in .*; the first: abc"):
+    with pytest.raises(
+        ValueError, match=r"unbalanced: none of 1 clips has a file in .*; the first: abc .*\.flac .*convert m4a"
+    ):
         weak_labels.collect([tmp_path], tables)

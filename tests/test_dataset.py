@@ -1,6 +1,8 @@
 """A stored dataset, read back."""
 
+import hashlib
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,21 +102,25 @@ def test_a_sum_of_splits_is_one_after_the_other(tones):
     assert labels.tolist() == [*parts[0].label_pairs()[1], *parts[1].label_pairs()[1]]
 
 
-def test_two_million_clips_take_less_than_50_mb_without_their_ids(tones, tmp_path):
-    count = 2_041_789  # of AudioSet
+def test_two_million_clips_take_less_than_50_mb_without_their_ids_and_are_read_in_little_more(tmp_path):
     random = np.random.default_rng(0)
-    labels = random.integers(1, 5, count)  # 2.5 on average; AudioSet has 2.7
     (tmp_path / "dataset_info.json").touch()
-    np.savez(
-        tmp_path / "index-train.npz",
-        samples=np.full(count, 320_000, np.int32),
-        label_offsets=np.concatenate([[0], np.cumsum(labels)]),
-        labels=random.integers(0, 527, labels.sum()).astype(np.int16),
-    )
-    clips = Clips(tmp_path, "train")
-    assert len(clips) == count
+    whole, pairs = 2_041_789, 0  # of AudioSet
+    for split, count in (("train", 22_160), ("unbalanced", whole - 22_160)):
+        counts = random.integers(1, 5, count)  # 2.5 on average; AudioSet has 2.7
+        arrays = {"samples": np.full(count, 320_000, np.int32), "labels": np.zeros(counts.sum(), np.int16)}
+        np.savez(tmp_path / f"index-{split}.npz", **arrays, label_offsets=np.concatenate([[0], np.cumsum(counts)]))
+        pairs += counts.sum()
+    tracemalloc.start()
+    clips = Clips(tmp_path, "train+unbalanced")
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(clips) == whole
+    assert len(clips.label_pairs()[0]) == pairs
     arrays = [value for value in vars(clips).values() if isinstance(value, np.ndarray)]
-    assert count * 4 < sum(array.nbytes for array in arrays) < 50e6
+    assert whole * 4 < sum(array.nbytes for array in arrays) < 30e6
+    assert kept < 30e6
+    assert peak - kept < 45e6
 
 
 # What tells datasets apart
@@ -137,6 +143,24 @@ def test_a_fingerprint_is_of_names_lengths_and_labels(tmp_path):
     again = storage.store("again", {"train": [a, b]}, tmp_path / "elsewhere")
     assert Clips(again, "train").fingerprint() == prints["one"]
     assert all(len(digest) == 64 for digest in prints.values())
+
+
+def test_a_fingerprint_is_of_the_arrays_however_their_file_is_compressed(tmp_path):
+    clips = [sound(tmp_path, f"{i}.wav", 4000 + i) for i in range(3)]
+    stored = Clips(storage.store("three", {"train": clips}, tmp_path), "train")
+    text = b"3 3\n0.wav\n1.wav\n2.wav\n"
+    numbers = np.array([4000, 4001, 4002], "<i4").tobytes() + np.arange(4, dtype="<i8").tobytes()
+    expected = hashlib.sha256(text + numbers + np.full(3, DOG, "<i2").tobytes()).hexdigest()
+    assert stored.fingerprint() == expected
+    path = dataset.index_path(stored.folder, "train")
+    with np.load(path) as file:
+        np.savez(path, **file)  # uncompressed
+    assert Clips(stored.folder, "train").fingerprint() == expected
+
+
+def test_a_sum_of_splits_has_a_fingerprint_of_its_own(tones):
+    sums = ("train", "validation", "train+validation", "validation+train")
+    assert len({Clips(tones.dataset, split).fingerprint() for split in sums}) == 4
 
 
 # Damage

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -32,6 +34,18 @@ files.write_arrays = said
 mining.mine_split(Path(dataset), "train", model_dir.load("tiny"), Path(out), batch_size=2, shard_clips=3)
 """
 
+COMMAND = """
+import sys, time
+from pathlib import Path
+from uss_jax import anchor_store, cli
+def store(dataset, splits, folder, **options):
+    while not (folder / "others ended").exists():
+        time.sleep(0.1)
+    return anchor_store.Stored(folder / "store", 0.5)
+anchor_store.store = store
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
 
 @pytest.fixture(scope="module")
 def tiny():
@@ -40,12 +54,17 @@ def tiny():
 
 def job(dataset, out, *host, devices=1) -> subprocess.Popen:
     """A process that mines the split `train` in shards of three clips."""
+    return start(JOB, dataset, out, *host, devices=devices)
+
+
+def start(script, *arguments, devices=1) -> subprocess.Popen:
+    """A process of its own."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
     }
     return subprocess.Popen(
-        [sys.executable, "-c", JOB, str(dataset), str(out), *map(str, host)],
+        [sys.executable, "-c", script, *map(str, arguments)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -94,7 +113,7 @@ def test_anchors_are_where_the_tagger_of_each_clip_alone_hears_its_labels(tones,
     rows = iter(zip(found.clip, found.label, found.start, found.confidence, strict=True))
     for clip in range(len(clips)):
         samples = clips.audio(clip)
-        padded = np.zeros((1, 160_000), np.float32)
+        padded = np.zeros((1, 163_840), np.float32)
         padded[0, : len(samples)] = samples
         framewise = np.asarray(tiny.sed.apply(tiny.variables["sed"], padded).framewise[0])[: len(samples) // HOP + 1]
         for label in clips.labels(clip):
@@ -104,6 +123,23 @@ def test_anchors_are_where_the_tagger_of_each_clip_alone_hears_its_labels(tones,
             assert row[3] == pytest.approx(confidence[0], abs=1e-3)
     assert next(rows, None) is None
     assert max(found.start + 64_000 - clips.samples[found.clip]) <= 0
+
+
+def test_clips_of_audioset_are_not_padded_by_seconds():
+    clips = types.SimpleNamespace(samples=np.array([320_640, 320_000, 96_000, 163_840, 327_681]))
+    groups = mining._groups(clips, np.arange(5), 8)
+    assert [(length, group.tolist()) for length, group in groups] == [
+        (163_840, [2, 3]),
+        (327_680, [0, 1]),
+        (491_520, [4]),
+    ]
+
+
+def test_the_tagger_is_run_in_float32_wherever_it_runs(tiny):
+    batch = np.zeros((1, 163_840), np.float32), np.zeros((1, 2), np.int32)
+    lowered = str(jax.make_jaxpr(mining._of_labels(tiny.sed))(tiny.variables["sed"], batch))
+    assert "precision=Precision.HIGHEST" in lowered or "precision=(Precision.HIGHEST" in lowered
+    assert "precision=None" not in lowered
 
 
 def test_shards_and_reading_threads_do_not_matter(tones, tiny, mined, tmp_path):
@@ -149,13 +185,18 @@ def stop_at_note(write):
     return failing
 
 
-def test_shards_of_another_job_are_refused(tones, tiny, tmp_path, monkeypatch):
+def test_shards_of_another_job_are_replaced_only_if_asked(tones, tiny, mined, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         with pytest.raises(OSError, match="no space"):
             mine(tones, tiny, tmp_path)
-    with pytest.raises(ValueError, match=r"anchors-train\.part: holds anchors of another .*; remove it"):
+    with pytest.raises(ValueError, match=r"anchors-train\.part: holds anchors of another .*--overwrite"):
         mine(tones, tiny, tmp_path, shard_clips=4)
+    left_over = tmp_path / ".anchors-train.done"  # as after a kill
+    left_over.mkdir()
+    (left_over / "00000.npz").touch()
+    assert mine(tones, tiny, tmp_path, shard_clips=4, overwrite=True)
+    assert content(tmp_path) == content(mined)
 
 
 def test_anchors_that_are_there_are_not_mined_again(tones, mined, capsys):
@@ -213,11 +254,30 @@ def test_four_devices_find_what_one_finds(tones, mined, tmp_path):
     assert content(tmp_path) == content(mined)
 
 
-@pytest.mark.slow
-def test_two_hosts_find_what_one_finds(tones, mined, tmp_path):
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        coordinator = f"localhost:{free.getsockname()[1]}"
+        return f"localhost:{free.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_other_hosts_do_not_wait_for_the_store(tones, tmp_path):
+    command = ["anchors", tones.dataset, "--model", "tiny", "--splits", "validation", "--out", tmp_path, "--store"]
+    command += ["--multihost", "--coordinator", free_address(), "--processes", 2, "--process"]
+    main, other = (start(COMMAND, *command, number) for number in range(2))
+    try:
+        finish(other)
+        assert main.poll() is None
+    finally:
+        (tmp_path / "others ended").touch()
+    said, error = main.communicate(timeout=300)
+    assert main.returncode == 0, error
+    assert "50% of the samples" in said
+
+
+@pytest.mark.slow
+def test_two_hosts_find_what_one_finds(tones, mined, tmp_path):
+    coordinator = free_address()
     hosts = [job(tones.dataset, tmp_path, coordinator, number, devices=2) for number in range(2)]
     assert [finish(host) for host in hosts] == [
         ["00000.npz", "00002.npz", "anchors-train.npz"],

@@ -1,7 +1,9 @@
 """Storing datasets in shards: by several engines, interrupted, and gone on with."""
 
 import csv
+import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import stored_items
 import tensorflow_datasets as tfds
 from stored_items import Fatal, Tone, tones
 
-from uss_jax import cli, storage
+from uss_jax import audio, cli, storage
 from uss_jax.dataset import Clips
 from uss_jax.engines import Beam, Local
 from uss_jax.weak_labels import ClipFile
@@ -130,7 +132,108 @@ def test_a_split_without_readable_clips_is_tried_again_and_the_others_are_kept(t
     assert log.read_text() == made
 
 
+class Talkative(Tone):
+    """A clip that is left out, and told at length."""
+
+    def record(self):
+        raise ValueError("broken: " + self.number * "x")
+
+
+def test_long_reasons_are_cut(tmp_path):
+    clips = [Tone(0, tmp_path / "log"), Talkative(500, tmp_path)]
+    folder = storage.store("long", {"train": clips}, tmp_path)
+    assert storage.left_out(folder, "train") == [storage.LeftOut("tone-500", "broken: " + 192 * "x", False)]
+
+
+def test_a_shard_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0")
+    (tmp_path / ".shard.0.part").symlink_to("gone/shard")
+    shard = storage.Shard(range(1), tmp_path / "shard", tmp_path / "part")
+    with pytest.raises(ValueError, match="shard: cannot be written"):
+        storage.store_shard(storage.ShardJob(shard, (Tone(0, tmp_path / "log"),)))
+
+
+# Again
+
+
+def test_what_is_finished_is_not_done_again_and_what_a_kill_left_is_removed(tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    folder = storage.store("tones", tones(log, 40), out)
+    made, before = log.read_text(), contents(folder)
+    (out / ".tones.part" / "parts").mkdir(parents=True)  # as if killed when it had its name
+    assert storage.store("tones", tones(log, 40), out) == folder
+    assert os.listdir(out) == ["tones"]
+    assert (log.read_text(), contents(folder)) == (made, before)
+
+
+@pytest.mark.parametrize("change", ["other clips", "no job"])
+def test_anything_else_of_its_name_is_kept(tmp_path, change):
+    folder = storage.store("tones", tones(tmp_path / "log", 40), tmp_path)
+    before = contents(folder)
+    if change == "no job":
+        (folder / "job.json").unlink()
+    with pytest.raises(ValueError, match="tones: exists already; choose another name or folder"):
+        storage.store("tones", tones(tmp_path / "log", 39 if change == "other clips" else 40), tmp_path)
+    assert contents(folder) == before
+    assert not (tmp_path / ".tones.part").exists()
+
+
+@pytest.mark.parametrize("place", ["tones/1.0.0", ".tones.part"])
+def test_a_broken_description_of_the_job_is_named(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "job.json").write_text('{"clips')
+    with pytest.raises(ValueError, match=rf"{place}/job\.json: not JSON"):
+        storage.store("tones", tones(tmp_path / "log", 3), tmp_path)
+
+
+def test_two_processes_do_not_prepare_one_dataset(tmp_path):
+    (tmp_path / ".tones.part").mkdir()
+    with (tmp_path / ".tones.part" / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="tones: is being prepared by another process"):
+            storage.store("tones", tones(tmp_path / "log", 3), tmp_path)
+    check_tones(storage.store("tones", tones(tmp_path / "log", 3), tmp_path), 3)
+
+
+def test_where_there_are_no_locks_it_warns_and_goes_on(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    check_tones(storage.store("tones", tones(tmp_path / "log", 3), tmp_path), 3)
+    assert "cannot be locked (Operation not supported)" in caplog.text
+
+
 # Interruptions
+
+
+def test_moved_recordings_and_another_download_do_not_make_a_beginning_useless(tmp_path):
+    def splits(folder, is_there):
+        clips = [Tone(number, folder / "log") for number in range(31)]
+        here = ClipFile("here", folder, "a.wav", (0,), 10.0)
+        late = ClipFile("late", folder, "late.wav" if is_there else "", (0,), 10.0)
+        return {"train": [*clips, late], "bad": [here]}  # the first shard is full
+
+    with pytest.raises(ValueError, match="bad: none of 1 files"):
+        storage.store("moved", splits(tmp_path, False), tmp_path)
+    (tmp_path / "mount").mkdir()
+    audio.write(tmp_path / "mount" / "a.wav", np.ones(320_000, np.float32), 32_000)
+    audio.write(tmp_path / "mount" / "late.wav", np.ones(320_000, np.float32), 32_000)
+    folder = storage.store("moved", splits(tmp_path / "mount", True), tmp_path)
+    assert not (tmp_path / "mount" / "log").exists()
+    assert Clips(folder, "bad").clip_ids.tolist() == ["here"]
+    assert "late" not in Clips(folder, "train").clip_ids  # as when its shard was written
+
+
+@pytest.mark.parametrize("other", [(1, 10.0), (0, 9.0)])
+def test_other_labels_or_lengths_are_another_job(tmp_path, other):
+    for labels, seconds in ((0, 10.0), other):
+        splits = {"train": [Tone(0, tmp_path / "log"), ClipFile("a", tmp_path, "a", (labels,), seconds)]}
+        if (labels, seconds) == other:
+            with pytest.raises(ValueError, match="some: exists already"):
+                storage.store("some", splits, tmp_path)
+        else:
+            storage.store("some", splits, tmp_path)
 
 
 def start(folder: Path, workers: int) -> subprocess.Popen:
@@ -238,4 +341,9 @@ def test_the_command_counts_what_is_left_out(tones, tmp_path, capsys):
         f"train: 11 clips; 1 missing, listed in {folder}/left_out-train.csv",
         f"validation: 3 clips; 1 broken, listed in {folder}/left_out-validation.csv",
         f"dataset in {folder}",
+    ]
+    assert cli.main(["prepare", "some", *map(str, arguments), "--workers", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"validation: 3 clips; 1 broken, listed in {folder}/left_out-validation.csv",
+        f"dataset in {folder} (there already)",
     ]

@@ -13,8 +13,10 @@ import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from uss_jax import model_dir, parallel
+from uss_jax.training import checkpoints as module_of_checkpoints
 from uss_jax.training import speed, workdir
 from uss_jax.training.checkpoints import Checkpoints, digest
+from uss_jax.training.evaluations import Evaluations
 from uss_jax.training.metrics import MetricWriter, require_finite
 from uss_jax.training.optimiser import cosine_schedule, paper_schedule
 from uss_jax.training.step import TrainState, make_step, separator_loss
@@ -131,7 +133,7 @@ def test_the_cosine_schedule_ends_at_zero():
 def test_metrics_beyond_the_restart_are_dropped(tmp_path):
     writer = MetricWriter(tmp_path, first_step=0)
     for step in (10, 20, 30):
-        writer.write(step, {"loss": 1.0 / step}, {})
+        writer.write(step, metrics={"loss": 1.0 / step})
     writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "lo')  # cut off by a crash
@@ -142,12 +144,29 @@ def test_metrics_beyond_the_restart_are_dropped(tmp_path):
 
 def test_rates_of_the_machine_are_kept_out_of_what_repeats(tmp_path):
     writer = MetricWriter(tmp_path, first_step=0)
-    writer.write(5, {"loss": 1.0}, {"items_per_second": 3.0})
+    writer.write(5, metrics={"loss": 1.0}, speed={"items_per_second": 3.0})
     writer.close()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "loss": 1.0}
     assert json.loads((tmp_path / "speed.jsonl").read_text()) == {"step": 5, "items_per_second": 3.0}
-    MetricWriter(tmp_path / "other", 0, active=False).write(1, {"loss": 1.0}, {})
+    MetricWriter(tmp_path / "other", 0, active=False).write(1, metrics={"loss": 1.0})
     assert not (tmp_path / "other").exists()
+
+
+def test_the_best_evaluation_is_the_first_of_the_highest_up_to_the_restart(tmp_path):
+    scores = {10: 1.0, 20: 3.0, 30: 3.0, 40: 5.0}
+    lines = [json.dumps({"step": step, "sdri": score}) for step, score in scores.items()]
+    (tmp_path / "evaluations.jsonl").write_text("\n".join(lines) + "\n")
+    found = Evaluations(tmp_path, 30, "sdri")
+    assert (found.best_step, found.ranked()) == (20, [20, 30, 10])
+    assert found.has(30)
+    assert not found.has(40)
+    found.add(40, {"sdri": 4.0, "sdr": -1.0})
+    assert found.best_step == 40
+    with pytest.raises(FloatingPointError, match="sdri of the evaluation is nan after step 50"):
+        found.add(50, {"sdri": float("nan")})
+    assert Evaluations(tmp_path / "none", 30, "sdri").best_step is None
+    with pytest.raises(ValueError, match="has no 'average_precision'"):
+        Evaluations(tmp_path, 30, "average_precision")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -180,23 +199,30 @@ def state_of(value: float) -> TrainState:
 
 def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    assert checkpoints.best_step() is None
-    for step, score in enumerate((None, 1.0, 3.0, 2.0, None, None)):
-        checkpoints.save(step, state_of(step), score)
+    for step in range(6):
+        checkpoints.save(step, state_of(step))
+        if step in (1, 2):
+            checkpoints.best_step = step
     checkpoints.close()
-    reopened = Checkpoints(tmp_path, keep=2)
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [2, 4, 5]
-    assert reopened.best_step() == 2
+    reopened = Checkpoints(tmp_path, keep=2)
     assert int(reopened.restore_newest(state_of(0)).step) == 5
     assert digest(reopened.restore(2, state_of(0))) == digest(state_of(2))
+    assert reopened.has(2)
+    assert not reopened.has(3)
 
 
-def test_no_checkpoint_is_best_where_none_was_evaluated(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=1)
-    for step in (1, 2):
-        checkpoints.save(step, state_of(step))
-    assert checkpoints.best_step() is None
-    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+def test_content_that_was_changed_is_found_by_its_digest(tmp_path, monkeypatch):
+    """As by a disk that rots where the file's own sums do not look."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, state_of(1))
+    monkeypatch.setattr(module_of_checkpoints, "digest", lambda tree: "0" * 64)
+    checkpoints.save(2, state_of(2))
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"2: not a whole checkpoint \(its content was changed\)"):
+        checkpoints.restore(2, state_of(0))
+    assert int(checkpoints.restore_newest(state_of(0)).step) == 1
+    assert (tmp_path.parent / "broken-checkpoint-2").is_dir()
 
 
 def test_a_state_of_other_shapes_is_not_taken_for_a_whole_one(tmp_path):
@@ -215,6 +241,27 @@ def test_a_digest_tells_names_types_shapes_and_values_apart():
 
 
 # Speed
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("float32", "f32"), ("tensorfloat32", "f32"), ("bfloat16", "bf16")])
+def test_a_run_computes_in_its_precision(on_cpu, precision, kind):
+    """Convolutions of the separator in the run's type, those of the frozen tagger in float32."""
+    config = ml_collections.ConfigDict({"precision": precision, "rematerialise": False})
+    networks = for_training(model_dir.build_networks(SMALL, {}), config)
+    assert networks.query.dtype == networks.separator.dtype
+    shapes = jax.eval_shape(lambda: model_dir.initial_variables(networks, jax.random.key(0)))
+    optimiser = optax.sgd(0.1)
+    params = {"query": {}, "separator": shapes["separator"]["params"]}
+    opt_state = jax.eval_shape(optimiser.init, params)
+    state = TrainState(jnp.int32(0), params, shapes["separator"]["batch_stats"], shapes["tagger"], opt_state)
+    step = make_step(separator_loss(networks, "l1"), optimiser, 0, precision=precision)
+    text = parallel.pmap_step(step).lower(state, parallel.shard(batch_of(jax.local_device_count()))).as_text()
+    convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    of_kind = [line for line in convolutions if line.rstrip().endswith(f"x{kind}>")]
+    frozen = 4  # of the tagger, two blocks of two
+    assert len(convolutions) - len(of_kind) == (frozen if kind == "bf16" else 0)
+    precise = [line for line in convolutions if "precision HIGHEST" in line or "#stablehlo<precision HIGHEST>" in line]
+    assert len(precise) == (len(convolutions) if precision == "float32" else frozen)
 
 
 def test_operations_are_counted():

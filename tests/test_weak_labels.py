@@ -1,8 +1,11 @@
 """Tables of weak labels and the splits that they make."""
 
+import tracemalloc
+
+import numpy as np
 import pytest
 
-from uss_jax import weak_labels
+from uss_jax import audio, weak_labels
 from uss_jax.weak_labels import ClipFile
 
 DOG, BARK = 74, 75
@@ -112,3 +115,28 @@ def test_one_name_twice_is_refused(tmp_path):
 def test_every_folder_needs_a_table(tmp_path):
     with pytest.raises(ValueError, match="2 audio folders need as many"):
         weak_labels.collect([tmp_path, tmp_path], [table(tmp_path, FOLDS)])
+
+
+# Recordings
+
+
+def test_of_a_whole_video_no_more_is_read_than_tells_that_it_is_too_long(tmp_path):
+    audio.write(tmp_path / "a.wav", np.ones(600 * 32_000, np.float32), 32_000, "PCM_16")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"^too long: .*a\.wav: more than 11\.00 s"):
+        ClipFile("a", tmp_path, "a.wav", (DOG,), 10.0).record()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5e6  # 77 MB of samples in all
+    assert len(ClipFile("a", tmp_path, "a.wav", (DOG,)).record().audio) == 600 * 32_000
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("soxr")])
+def test_whatever_fails_in_decoding_a_file_is_broken(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    audio.write(tmp_path / "a.wav", np.ones(32_000, np.float32), 32_000)
+    monkeypatch.setattr(audio, "resample", fail)
+    with pytest.raises(ValueError, match=rf"^broken: .*a\.wav: {type(error).__name__}"):
+        ClipFile("a", tmp_path, "a.wav", (DOG,)).record()

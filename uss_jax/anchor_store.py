@@ -7,7 +7,7 @@ that moves anchors (`shift_seconds`) or plays them faster (`speed_range`) reads 
 import dataclasses
 import functools
 import hashlib
-import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,43 @@ import numpy as np
 
 from uss_jax import files, progress, storage
 from uss_jax.anchors import Anchors, anchors_path, load_anchors
+from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.engines import Local
 
 SUFFIX = "_anchors"  # of the dataset's name
+DESCRIPTION = "store.json"  # what a store was made with, in its folder
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store, or that of the dataset in one."""
+    return _find(folder) is not None
+
+
+def check_margin(folder: Path, needed_samples: int) -> None:
+    """Raises ValueError where a store holds less beyond its anchors than training reads; other datasets hold all.
+
+    Args:
+      folder: of a dataset, or of a store.
+      needed_samples: what is read before or after an anchor, at most.
+    """
+    file = _find(folder)
+    if file is None:
+        return
+    margin = files.read_json(file)["margin_samples"]
+    if margin < needed_samples:
+        needed = math.ceil(1000 * needed_samples / SAMPLE_RATE_HZ) / 1000  # no less, as it is to be given
+        raise ValueError(
+            f"{file.parent}: holds {margin / SAMPLE_RATE_HZ:g} s on either side of its anchors, and {needed:g} s are "
+            f"read; store them with --margin {needed:g}"
+        )
+
+
+def _find(folder: Path) -> Path | None:
+    """The description of the store that a folder is, or lies in as its dataset does: store/NAME/VERSION."""
+    folder = folder.resolve()
+    files_of_store = (above / DESCRIPTION for above in (folder, *folder.parents[:2]))
+    return next(filter(files.is_file, files_of_store), None)
 
 
 def regions(start: np.ndarray, length: int, margin: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,9 +101,21 @@ class Excerpt:
     first: tuple[int, ...]
     end: tuple[int, ...]
 
+    @property
+    def content(self) -> str:
+        """Its labels and what is cut out."""
+        return repr((self.labels, self.first, self.end))
+
     def record(self) -> storage.Record:
-        """What is stored; raises ValueError where the clip cannot be read."""
-        samples = _open(self.folder, self.split).audio(self.clip)
+        """What is stored.
+
+        Raises:
+          OSError: the clip cannot be read. It stops the store, which may lack none; a ValueError would leave it out.
+        """
+        try:
+            samples = _open(self.folder, self.split).audio(self.clip)
+        except ValueError as error:
+            raise OSError(str(error)) from error
         pieces = [samples[first:end] for first, end in zip(self.first, self.end, strict=True)]
         pcm = np.round(np.concatenate(pieces) * 32768.0).astype(np.int16)  # as it was stored, to the bit
         return storage.Record(self.clip_id, self.labels, pcm)
@@ -156,7 +201,8 @@ def store(
       overwrite: replace a store of other anchors.
 
     Raises:
-      ValueError: there are no anchors of a split, a clip could not be read, or there is a store of other anchors.
+      ValueError: there are no anchors of a split, there is a store of other anchors, or a worker could not read a clip.
+      OSError: a clip could not be read, where there is one worker. What is stored stays, and is gone on with.
     """
     whole = {split: Clips(dataset, split) for split in splits}
     mined = {split: load_anchors(folder, clips) for split, clips in whole.items()}
@@ -171,10 +217,6 @@ def store(
         storage.store(name, excerpts, out, Local(workers))
     kept = {split: Clips(stored, split) for split in splits}
     for split, clips in kept.items():
-        if not np.array_equal(clips.clip_ids, whole[split].clip_ids):
-            lost = storage.left_out(stored, split)[0]
-            shutil.rmtree(out)
-            raise ValueError(f"{whole[split].folder}: the clip {lost.clip_id!r} cannot be stored: {lost.reason}")
         Anchors.of_pairs(clips, excerpts[split].moved(), mined[split].confidence).save(anchors_path(out, split), clips)
     return Stored(stored, _samples(kept) / _samples(whole))
 
@@ -189,8 +231,8 @@ def _samples(splits: dict[str, Clips]) -> int:
 
 def _begin(out: Path, job: dict[str, Any], overwrite: bool) -> None:
     """Claims the folder of a store: a new one, or one that was begun with the same anchors."""
-    file = out / "store.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == job:
+    file = out / DESCRIPTION
+    if file.is_file() and files.read_json(file) == job:
         return
     if out.exists() and not (overwrite and file.is_file()):
         raise ValueError(f"{out}: is no store of these anchors; choose another --out, or --overwrite an older store")

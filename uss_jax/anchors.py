@@ -77,14 +77,18 @@ def load_anchors(folder: str | Path, clips: Clips) -> Anchors:
     """
     found = []
     for split in clips.split.split("+"):
-        part = clips if split == clips.split else Clips(clips.folder, split)
         path = anchors_path(folder, split)
         arrays = files.read_arrays(path, ("start", "confidence", "dataset"))
-        if str(arrays["dataset"]) != part.fingerprint():
-            raise ValueError(f"{path}: these anchors are of another dataset than {part.folder}")
+        if str(arrays["dataset"]) != _fingerprint(clips, split):
+            raise ValueError(f"{path}: these anchors are of another dataset than {clips.folder}")
         found.append((arrays["start"], arrays["confidence"]))
     starts, confidences = zip(*found, strict=True)
     return Anchors.of_pairs(clips, np.concatenate(starts), np.concatenate(confidences))
+
+
+def _fingerprint(clips: Clips, split: str) -> str:
+    """Of a split of clips; nothing that is read for it is kept."""
+    return (clips if split == clips.split else Clips(clips.folder, split)).fingerprint()
 
 
 def moving_average(probability: np.ndarray, width: int) -> np.ndarray:

@@ -4,13 +4,14 @@ A table begins with comments (`#`), and has lines `YTID, start_seconds, end_seco
 """
 
 import csv
+import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from uss_jax import audioset
+from uss_jax import audioset, progress
 from uss_jax.audio import EXTENSIONS
 
 UNBALANCED = "unbalanced_train_segments"
@@ -51,8 +52,11 @@ def read_segments(table: Path) -> list[Segment]:
     segments = []
     line = 0
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
+        with table.open("rb") as content:
+            lines = sum(1 for _ in content)
+        with table.open(encoding="utf-8-sig", newline="") as file, progress.bar() as display:
+            text = display.track(file, total=lines, description=f"reading {table.name}")
+            reader = csv.reader(text, skipinitialspace=True)
             for row in reader:
                 line = reader.line_num
                 if not row or row[0].startswith("#"):
@@ -60,7 +64,7 @@ def read_segments(table: Path) -> list[Segment]:
                 youtube_id, start, end, mids = row
                 if mids not in known:
                     known[mids] = tuple(sorted({index[mid.strip()] for mid in mids.split(",")}))
-                if not youtube_id or not 0 <= float(start) < float(end):
+                if not youtube_id or not 0 <= float(start) < float(end) < math.inf:
                     raise ValueError
                 segments.append(Segment(youtube_id, sys.intern(start), sys.intern(end), known[mids]))
     except KeyError as error:
@@ -70,12 +74,18 @@ def read_segments(table: Path) -> list[Segment]:
     return segments
 
 
-def find_files(root: Path, table: Path) -> dict[str, tuple[Path, str]]:
+def find_files(
+    root: Path, table: Path, list_folder: Callable[[Path], dict[str, tuple[Path, str]]]
+) -> dict[str, tuple[Path, str]]:
     """The audio files that may be those of a table, by their names without extension: folder and name.
 
-    Each folder is listed once, for to ask for every file of two million takes hours on some disks. They lie in
-    `root/<table stem>`, in `root` itself, or, of the unbalanced set, in `unbalanced_train_segments*` there or in
-    `root/unbalanced_train_segments`. Of files of one name the first in this order counts.
+    They lie in `root/<table stem>`, in `root` itself, or, of the unbalanced set, in `unbalanced_train_segments*` there
+    or in `root/unbalanced_train_segments`. Of files of one name the first in this order counts.
+
+    Args:
+      root: the folder.
+      table: the table.
+      list_folder: the function below, or one that remembers what it returned for other tables.
 
     Raises:
       ValueError: there is no such root.
@@ -86,13 +96,21 @@ def find_files(root: Path, table: Path) -> dict[str, tuple[Path, str]]:
     if split_of(table) == "unbalanced":
         folders += [*sorted(root.glob(f"{UNBALANCED}*")), *sorted((root / UNBALANCED).glob(f"{UNBALANCED}*"))]
     found: dict[str, tuple[Path, str]] = {}
-    for folder in dict.fromkeys(folders):
+    for folder in reversed(list(dict.fromkeys(folders))):
         if folder.is_dir():
-            with os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS))
-            for name in names:
-                found.setdefault(os.path.splitext(name)[0], (folder, name))
+            found.update(list_folder(folder))
     return found
+
+
+def list_folder(folder: Path) -> dict[str, tuple[Path, str]]:
+    """The audio files of a folder by their names without extension: folder and name.
+
+    To list it is quick; to ask for every file of two million takes hours on some disks.
+    """
+    with progress.bar() as display, os.scandir(folder) as entries:
+        listed = display.track(entries, description=f"listing {folder.name}")
+        names = sorted((entry.name for entry in listed if entry.name.lower().endswith(EXTENSIONS)), reverse=True)
+    return {os.path.splitext(name)[0]: (folder, name) for name in names}  # of one name the first in order
 
 
 def stems(segment: Segment, is_shared: bool) -> Iterator[str]:

@@ -294,10 +294,11 @@ def prepare(args: argparse.Namespace) -> None:
     if args.beam is not None:
         engine = engines.Beam(tuple(shlex.split(args.beam)))
     splits = weak_labels.collect(args.audio, args.labels, args.meta, args.held_out)
+    there = " (there already)" if (args.out / args.name).exists() else ""
     folder = storage.store(args.name, splits, args.out, engine)
     for split in splits:
         sys.stdout.write(f"{split}: {len(dataset.Clips(folder, split))} clips{_left_out(folder, split)}\n")
-    sys.stdout.write(f"dataset in {folder}\n")
+    sys.stdout.write(f"dataset in {folder}{there}\n")
 
 
 def _left_out(folder: Path, split: str) -> str:
@@ -337,7 +338,10 @@ def anchors(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
         sys.stdout.write(f"anchors in {anchors_path(args.out, split)}{'' if mined else ' (there already)'}\n")
-    if args.store and parallel.is_main():
+    main = parallel.is_main()
+    if args.multihost:
+        parallel.leave()  # the others would wait for the store, and end what takes longer than they wait
+    if args.store and main:
         margin = round(args.margin * audio.SAMPLE_RATE_HZ)
         stored = anchor_store.store(
             args.dataset,

@@ -35,6 +35,37 @@ def find_folder(path: str | Path) -> Path:
     return found[0]
 
 
+def write_index(
+    folder: Path, split: str, clip_ids: np.ndarray, samples: np.ndarray, label_counts: np.ndarray, labels: np.ndarray
+) -> None:
+    """Writes the index of a split, and into it what tells it from others: a SHA-256 of its arrays, in hex.
+
+    Args:
+      folder: of the dataset.
+      split: its name.
+      clip_ids: (clips,) strings.
+      samples: (clips,), length of each clip.
+      label_counts: (clips,), how many labels each has.
+      labels: (labels of all clips,), class indices.
+    """
+    offsets = np.concatenate([[0], np.cumsum(label_counts)]).astype("<i8")
+    samples, labels = samples.astype("<i4"), labels.astype("<i2")
+    # Of the arrays, for the bytes of a compressed file depend on the library that compressed it.
+    digest = hashlib.sha256(f"{len(clip_ids)} {len(labels)}\n".encode())
+    for clip_id in clip_ids:
+        digest.update(f"{clip_id}\n".encode())
+    for array in (samples, offsets, labels):
+        digest.update(array.data)
+    fingerprint = np.array(digest.hexdigest())
+    arrays = {"clip_ids": clip_ids, "samples": samples, "label_offsets": offsets, "labels": labels}
+    files.write_arrays(index_path(folder, split), **arrays, fingerprint=fingerprint)
+
+
+def index_path(folder: Path, split: str) -> Path:
+    """Where the index of a split is kept."""
+    return folder / f"index-{split}.npz"
+
+
 class Clips:
     """The clips of a split, or of a sum of splits, read by random access.
 
@@ -58,13 +89,13 @@ class Clips:
         if len(set(names)) < len(names):
             raise ValueError(f"{split!r}: names a split twice")
         for name in names:
-            if not self._index_path(name).is_file():
+            if not index_path(self.folder, name).is_file():
                 raise ValueError(f"{self.folder}: has no split {name!r}")
-        parts = [files.read_arrays(self._index_path(name), INDEX_ARRAYS) for name in names]
-        counts = np.concatenate([np.diff(part["label_offsets"]) for part in parts])
-        self.samples = np.concatenate([part["samples"] for part in parts])
-        self._offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._labels = np.concatenate([part["labels"] for part in parts])
+        samples, labels, counts = zip(*(_read_index(index_path(self.folder, name)) for name in names), strict=True)
+        self.samples = np.concatenate(samples)
+        self._labels = np.concatenate(labels)
+        self._offsets = np.zeros(len(self.samples) + 1, np.int32 if len(self._labels) < 2**31 else np.int64)
+        np.cumsum(np.concatenate(counts), out=self._offsets[1:], dtype=self._offsets.dtype)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -72,14 +103,13 @@ class Clips:
     def __reduce__(self) -> Any:
         return Clips, (self.folder, self.split)
 
-    def _index_path(self, name: str) -> Path:
-        return self.folder / f"index-{name}.npz"
+    def _of_each_index(self, array: str) -> list[np.ndarray]:
+        return [files.read_arrays(index_path(self.folder, name), (array,))[array] for name in self.split.split("+")]
 
     @functools.cached_property
     def clip_ids(self) -> np.ndarray:
         """(clips,) strings. They are read when asked for, for two million of them take more than all the rest."""
-        names = self.split.split("+")
-        return np.concatenate([files.read_arrays(self._index_path(name), ("clip_ids",))["clip_ids"] for name in names])
+        return np.concatenate(self._of_each_index("clip_ids"))
 
     @functools.cached_property
     def _records(self) -> Records:
@@ -94,11 +124,8 @@ class Clips:
         return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self._offsets)), self._labels
 
     def fingerprint(self) -> str:
-        """What tells one dataset from another: a SHA-256 of its index files, in hex."""
-        digests = []
-        for name in self.split.split("+"):
-            with self._index_path(name).open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        """What tells one dataset from another: a SHA-256 of its ids, lengths and labels, in hex."""
+        digests = list(map(str, self._of_each_index("fingerprint")))
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def audio(self, clip: int, start: int = 0, count: int | None = None) -> np.ndarray:
@@ -120,3 +147,9 @@ class Clips:
         samples = pcm[start:end].astype(np.float32)
         samples *= np.float32(1 / 32768)  # exact, and in place
         return samples
+
+
+def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every clip its length, (clips,) int32, all labels, (labels,) int16, and how many of each, (clips,) int32."""
+    arrays = files.read_arrays(path, INDEX_ARRAYS)
+    return arrays["samples"], arrays["labels"], np.diff(arrays["label_offsets"]).astype(np.int32)

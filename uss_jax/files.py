@@ -115,6 +115,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises ValueError where it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes an .npz file, whole or not at all."""
     with new_file(path) as temporary, temporary.open("wb") as file:

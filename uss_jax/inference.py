@@ -17,8 +17,16 @@ COMPILED_KEPT = 16  # modules
 
 @functools.lru_cache(COMPILED_KEPT)
 def compiled(module: nn.Module) -> Callable[..., Any]:
-    """`module.apply`, compiled once for all modules with the same fields: other weights need no new compilation."""
-    return jax.jit(module.apply)
+    """`module.apply` in float32, compiled once for all modules with the same fields, whatever their weights.
+
+    GPUs and TPUs make matrix products of fewer bits unless told not to.
+    """
+
+    def apply(*arguments: Any) -> Any:
+        with jax.default_matmul_precision("float32"):
+            return module.apply(*arguments)
+
+    return jax.jit(apply)
 
 
 class Inference:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,9 @@ from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.model_dir import Networks
 
-BUCKET_SECONDS = 5.0  # clips are padded to a multiple of this, so that few shapes are compiled
+# Clips are padded to a multiple of this, so that few shapes are compiled. AudioSet's decode to 10.02 s, which two of
+# them hold; and 512 hops are whole segments of the tagger, 32 hops each.
+BUCKET_SECONDS = 5.12
 SHARD_CLIPS = 2048  # clips of a shard, the most that a killed job repeats on each host
 
 
@@ -75,7 +76,7 @@ class Batches:
 
 def _groups(clips: Clips, numbers: np.ndarray, size: int) -> list[tuple[int, np.ndarray]]:
     """Clips of like length, at most `size` together: the samples they are padded to, and their numbers."""
-    bucket = int(BUCKET_SECONDS * SAMPLE_RATE_HZ)
+    bucket = round(BUCKET_SECONDS * SAMPLE_RATE_HZ)
     lengths = np.maximum(1, -(-clips.samples[numbers] // bucket)) * bucket
     alike = [(int(length), numbers[lengths == length]) for length in np.unique(lengths)]
     return [(length, group[start : start + size]) for length, group in alike for start in range(0, len(group), size)]
@@ -156,7 +157,9 @@ def _of_labels(tagger: Any) -> Callable[..., jax.Array]:
     def apply(variables: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
         """Variables, audio (clips, time) and labels (clips, labels) → (clips, frames, labels)."""
         audio, labels = batch
-        return jnp.take_along_axis(tagger.apply(variables, audio).framewise, labels[:, None], axis=2)
+        with jax.default_matmul_precision("float32"):  # GPUs and TPUs round to less, and find other anchors than a CPU
+            framewise = tagger.apply(variables, audio).framewise
+        return jnp.take_along_axis(framewise, labels[:, None], axis=2)
 
     return apply
 
@@ -220,7 +223,7 @@ def mine_split(
       split: of the dataset.
       networks, batch_size, workers: see `Miner`.
       out: the folder of the anchors.
-      overwrite: replace anchors of another dataset or model, or mine them anew.
+      overwrite: replace anchors, and what was begun, of another dataset or model, or mine them anew.
       shard_clips: clips of a shard.
 
     Returns:
@@ -232,6 +235,7 @@ def mine_split(
     """
     if "+" in split:
         raise ValueError(f"{split!r}: anchors are mined, and kept, by split")
+    parallel.wait_for_all(f"mining {split}")  # hosts meet while they are in step; later some are hours ahead
     clips = Clips(dataset, split)
     job = job_of(clips, networks)
     path, note = anchors_path(out, split), out / f"anchors-{split}.json"
@@ -239,7 +243,7 @@ def mine_split(
     if not overwrite and _is_made(path, note, parts, job):
         return False
     miner = Miner(clips, networks, batch_size, workers)
-    _begin(parts, job | {"shard_clips": shard_clips})
+    _begin(parts, job | {"shard_clips": shard_clips}, overwrite)
     shards = [parts / f"{number:05d}.npz" for number in range(-(-len(clips) // shard_clips))]
     missing = [
         (shard, np.arange(number * shard_clips, min((number + 1) * shard_clips, len(clips))))
@@ -257,9 +261,7 @@ def mine_split(
         note.unlink(missing_ok=True)  # it is what tells that the anchors are whole, and of this job
         mined.save(path, clips)
         files.write_json(note, _note(clips, networks, mined) | job)
-        done = parts.with_suffix(".done")  # under its name it is whole, or not there
-        os.replace(parts, done)
-        shutil.rmtree(done)
+        _remove(parts)
     parallel.wait_for_all(f"anchors of {split} are joined")
     return True
 
@@ -282,27 +284,33 @@ def _is_made(path: Path, note: Path, parts: Path, job: dict[str, Any]) -> bool:
     """Whether the anchors of a job are there; raises ValueError where they are another's."""
     if not path.is_file() or (parts.is_dir() and not note.is_file()):  # without a note, they were being joined
         return False
-    made = _read_json(note) if note.is_file() else {}
+    made = files.read_json(note) if note.is_file() else {}
     for name, of in (("fingerprint", "dataset"), ("tagger", "model"), ("segment_samples", "model"), ("hop", "model")):
         if made.get(name) != job[name]:
             raise ValueError(f"{path}: these anchors are of another {of}; choose another --out, or --overwrite them")
     return True
 
 
-def _begin(parts: Path, job: dict[str, Any]) -> None:
-    """Makes the folder of the shards; raises ValueError where it holds another job's."""
+def _begin(parts: Path, job: dict[str, Any], overwrite: bool) -> None:
+    """Makes the folder of the shards; raises ValueError where it holds another job's, unless that is overwritten."""
     file = parts / "job.json"
+    if overwrite and parallel.is_main() and file.is_file() and files.read_json(file) != job:
+        _remove(parts)
+    parallel.wait_for_all(f"{parts.name} is ready")
     if not file.is_file():
         files.write_json(file, job)
-    elif _read_json(file) != job:
-        raise ValueError(f"{parts}: holds anchors of another dataset, model or job; remove it, or choose another --out")
+    elif files.read_json(file) != job:
+        raise ValueError(
+            f"{parts}: holds anchors of another dataset, model or job; choose another --out, or --overwrite them"
+        )
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+def _remove(parts: Path) -> None:
+    """Removes the folder of the shards: under its name it is whole, or not there."""
+    done = parts.with_suffix(".done")
+    shutil.rmtree(done, ignore_errors=True)  # of a job that was killed here
+    os.replace(parts, done)
+    shutil.rmtree(done)
 
 
 def _joined(shards: list[Path], clips: Clips) -> Anchors:

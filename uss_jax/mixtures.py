@@ -1,12 +1,13 @@
 """Mixtures made on the fly from anchors of different classes (paper, section III-C), read through Grain."""
 
+import signal
 from collections.abc import Sequence
 from typing import SupportsIndex
 
 import grain
 import numpy as np
 
-from uss_jax import audio, audioset
+from uss_jax import audio, audioset, processes
 from uss_jax.anchors import Anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
@@ -231,5 +232,14 @@ def batches(
     threads = 1 if workers else 2
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     if workers:
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        stream = stream.mp_prefetch(options, worker_init_fn=_begin_worker)
     return iter(stream)
+
+
+def _begin_worker(number: int, count: int) -> None:
+    """A reading process leaves signals to the main one, which ends it, and ends with that one."""
+    del number, count
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    processes.end_with_parent()

@@ -1,8 +1,10 @@
 """Devices and hosts: the map over all of them, and where arrays lie. Leaving pmap means changing this file alone."""
 
 import functools
+import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -30,13 +32,29 @@ def initialise(coordinator: str | None = None, processes: int | None = None, pro
         raise ValueError(f"--multihost: the processes did not find each other ({reason})") from error
 
 
+def leave() -> None:
+    """Leaves the other processes; to be called by all of them. What follows is each one's own."""
+    jax.distributed.shutdown()
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """Ends this process without waiting for its threads, or for other hosts, which wait for it; JAX ends those."""
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _all_devices() -> list[jax.Device]:
+    """The devices of all hosts in pmap's order, host by host."""
+    return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+
+
 def _sharding(devices: list[jax.Device], spec: PartitionSpec) -> NamedSharding:
     return NamedSharding(Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)), spec)
 
 
 def replicate(tree: Any) -> Any:
     """Puts a copy of every array on each device of all hosts; every host has to hold the same."""
-    sharding = _sharding(jax.devices(), PartitionSpec())
+    sharding = _sharding(_all_devices(), PartitionSpec())
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
@@ -74,7 +92,7 @@ def shard(batch: Any) -> Any:
 
     As in `pmap`, the first axis is that of the devices; the array is the global one, as compiled steps take it.
     """
-    sharding = _sharding(jax.devices(), PartitionSpec(AXIS))
+    sharding = _sharding(_all_devices(), PartitionSpec(AXIS))
     count = jax.local_device_count()
 
     def place(x: np.ndarray) -> jax.Array:
@@ -101,6 +119,14 @@ def wait_for_all(point: str) -> None:
     """Returns when every process has come to the point of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(point)
+
+
+def same_for_all(number: int) -> bool:
+    """Whether every process has the same number here."""
+    if jax.process_count() == 1:
+        return True
+    numbers = multihost_utils.process_allgather(np.int32(number))
+    return bool((numbers == number).all())
 
 
 def asked_to_stop(step: int) -> bool:

@@ -92,5 +92,6 @@ def log_mel(
     """Log-mel power spectrogram in dB (PANNs front end): (..., time) → (..., time // hop + 1, bands)."""
     spectrum = stft(audio, window, hop)
     power = spectrum.real**2 + spectrum.imag**2
-    mel = power @ mel_filters(sample_rate_hz, window, bands, low_hz, high_hz)
+    filters = mel_filters(sample_rate_hz, window, bands, low_hz, high_hz)
+    mel = jnp.matmul(power, filters, precision="float32")  # whatever the rest is computed in
     return 10.0 * jnp.log10(jnp.maximum(mel, 1e-10))

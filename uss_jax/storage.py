@@ -9,22 +9,23 @@ choosing, so that after an interruption it begins anew.
 import contextlib
 import csv
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import io
-import json
+import logging
 import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from uss_jax import files, progress
+from uss_jax import dataset, files, progress
 from uss_jax.engines import Engine, Local
 
 VERSION = "1.0.0"  # of every dataset, and the name of its folder
@@ -32,6 +33,7 @@ VERSION = "1.0.0"  # of every dataset, and the name of its folder
 # clip of 10 s would take four times as long to read (0.7 ms of a core for 0.2 ms) and to write.
 WRITER_OPTIONS = "group_size:1,uncompressed"
 PART_ARRAYS = ("clip_ids", "samples", "label_counts", "labels", "left_out_ids", "reasons", "kept")
+REASON_LENGTH = 200  # characters that are kept: in an array of strings each takes as much as the longest
 IN_THIS_PROCESS = Local(1)
 
 
@@ -53,11 +55,15 @@ class Record:
 
 
 class Item(Protocol):
-    """A clip to be stored. It pickles, and its repr tells all that it is made of: a frozen dataclass does."""
+    """A clip to be stored. It pickles."""
 
     @property
     def clip_id(self) -> str:
         """The id of its record."""
+
+    @property
+    def content(self) -> str:
+        """What else tells it from other clips, as its labels and what is cut out of it; not where its file lies."""
 
     def record(self) -> Record:
         """Makes the record; raises ValueError, `kind: details` (as `broken: …`), for a clip that is left out."""
@@ -129,15 +135,16 @@ def store_shard(job: ShardJob) -> int:
     clip_ids, samples, labels = [], [], []
     listed: list[LeftOut] = []
     with files.new_file(job.shard.file) as temporary:
-        writer = ArrayRecordWriter(str(temporary), WRITER_OPTIONS)
+        with _named_errors(job.shard.file):
+            writer = ArrayRecordWriter(str(temporary), WRITER_OPTIONS)
         for item in job.items:
             try:
                 record = item.record()
             except ValueError as error:
-                listed.append(LeftOut(item.clip_id, str(error), kept=False))
+                listed.append(LeftOut(item.clip_id, str(error)[:REASON_LENGTH], kept=False))
                 continue
             if record.note:
-                listed.append(LeftOut(record.clip_id, record.note, kept=True))
+                listed.append(LeftOut(record.clip_id, record.note[:REASON_LENGTH], kept=True))
             example = {"clip_id": record.clip_id, "labels": list(record.labels), "audio": record.audio}
             with _named_errors(job.shard.file):
                 writer.write(features().serialize_example(example))
@@ -171,6 +178,9 @@ def _named_errors(file: Path) -> Iterator[None]:
 def store(name: str, splits: Mapping[str, Sequence[Item]], out: Path, engine: Engine = IN_THIS_PROCESS) -> Path:
     """Stores clips as the TFDS dataset `out/name/1.0.0`. Interrupted and called again, it goes on where it stopped.
 
+    What is finished stays as it is: a clip whose file was missing when its shard was written stays left out, even if
+    the file is there when it is called again. Of a dataset that is there already, nothing is done.
+
     Args:
       name: of the dataset.
       splits: the clips of each split, in their order.
@@ -181,17 +191,55 @@ def store(name: str, splits: Mapping[str, Sequence[Item]], out: Path, engine: En
       The dataset's folder.
 
     Raises:
-      ValueError: the dataset exists already, the name is no TFDS name, a split has no clips or none that can be
-        stored, or what was begun under this name is made of other clips.
+      ValueError: a dataset of other clips exists or was begun under this name, another process is preparing it,
+        the name is no TFDS name, or a split has no clips or none that can be stored.
     """
     if not name.isidentifier() or name != name.lower():
         raise ValueError(f"{name!r} is no dataset name: use lower-case letters, digits and underscores")
-    files.check_new(out / name)
     for split, items in splits.items():
         if not len(items):
             raise ValueError(f"the split {split!r} has no clips")
+    job = _job(splits)
+    stored = out / name / VERSION
     begun = (out / f".{name}.part").absolute()  # workers need not run in this folder
-    _begin(begun, splits)
+    if not _is_stored(stored, job):
+        with _lock(begun, stored.parent):
+            if not _is_stored(stored, job):  # again: another process may just have finished
+                _store(begun, stored, splits, job, engine)
+    shutil.rmtree(begun, ignore_errors=True)  # after the lock: NFS keeps open files
+    return stored
+
+
+def _is_stored(folder: Path, job: dict[str, Any]) -> bool:
+    """Whether this job is finished; raises ValueError where anything else has its name."""
+    if not os.path.lexists(folder.parent):
+        return False
+    file = folder / "job.json"
+    if not file.is_file() or files.read_json(file) != job:
+        raise ValueError(f"{folder.parent}: exists already; choose another name or folder")
+    return True
+
+
+@contextlib.contextmanager
+def _lock(begun: Path, name: Path) -> Iterator[None]:
+    """Keeps other processes from the folder of a beginning."""
+    files.make_folder(begun)
+    with (begun / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, if by the end of this process
+        except BlockingIOError as error:
+            raise ValueError(f"{name}: is being prepared by another process") from error
+        except OSError as error:
+            logging.warning("%s: cannot be locked (%s); let no other process prepare it now", begun, error.strerror)
+        yield
+
+
+def _store(
+    begun: Path, stored: Path, splits: Mapping[str, Sequence[Item]], job: dict[str, Any], engine: Engine
+) -> None:
+    """Goes on from a beginning until the dataset has its name."""
+    _begin(begun, job)
+    name = stored.parent.name
     folder = begun / name / VERSION
     files.make_folder(folder)
     shards = {split: _shards(begun / "parts", folder, split, len(items)) for split, items in splits.items()}
@@ -203,31 +251,34 @@ def store(name: str, splits: Mapping[str, Sequence[Item]], out: Path, engine: En
         jobs = (ShardJob(shard, tuple(splits[split][clip] for clip in shard.clips)) for split, shard in pending)
         engine.run(store_shard, jobs, functools.partial(display.advance, task))
     for half_written in folder.glob(".*.part"):  # by workers that were killed
-        half_written.unlink()
+        half_written.unlink(missing_ok=True)  # some may still be ending
     indices = {split: _join_parts(shards[split]) for split in splits}
     _check_stored(begun, shards, indices)
     infos = [_close_split(folder, split, shards[split], indices[split]) for split in splits]
     tfds.folder_dataset.write_metadata(
         data_dir=str(folder), features=features(), split_infos=infos, check_data=False, disable_shuffling=True
     )
-    files.check_new(out / name)  # again: it may have appeared meanwhile
-    os.replace(folder.parent, out / name)
-    shutil.rmtree(begun)
-    return out / name / VERSION
+    files.write_json(folder / "job.json", job)
+    files.check_new(stored.parent)  # it may have appeared meanwhile
+    os.replace(folder.parent, stored.parent)
 
 
-def _begin(begun: Path, splits: Mapping[str, Sequence[Item]]) -> None:
-    """Claims the folder of a beginning: a new one, or one that was begun with the same clips."""
+def _job(splits: Mapping[str, Sequence[Item]]) -> dict[str, Any]:
+    """What tells a job from others, wherever the files lie and whichever of them are there."""
     digest = hashlib.sha256()
     for split, items in splits.items():
-        digest.update(f"{split} {len(items)}\n".encode())
-        for item in items:
-            digest.update(f"{item!r}\n".encode(errors="surrogateescape"))
-    job = {"clips": {split: len(items) for split, items in splits.items()}, "sha256": digest.hexdigest()}
+        digest.update(f"{split!r} {len(items)}\n".encode())
+        for item in progress.track(items, f"listing {split}", len(items)):
+            digest.update(f"{item.clip_id!r} {item.content!r}\n".encode())
+    return {"clips": {split: len(items) for split, items in splits.items()}, "sha256": digest.hexdigest()}
+
+
+def _begin(begun: Path, job: dict[str, Any]) -> None:
+    """Claims the folder of a beginning: a new one, or one that was begun with the same clips."""
     file = begun / "job.json"
     if not file.is_file():
         files.write_json(file, job)
-    elif json.loads(file.read_text(encoding="utf-8")) != job:
+    elif files.read_json(file) != job:
         raise ValueError(f"{begun}: was begun with other clips; remove it, or choose another name")
 
 
@@ -253,7 +304,7 @@ def _check_stored(begun: Path, shards: Mapping[str, Sequence[Shard]], indices: M
         for shard in shards[split]:
             shard.part.unlink()
     if len(empty) == len(shards):
-        shutil.rmtree(begun)
+        shutil.rmtree(begun, ignore_errors=True)  # NFS keeps the open lock
     reasons = indices[empty[0]]["reasons"]
     raise ValueError(f"{empty[0]}: none of {len(reasons)} files could be read; the first: {reasons[0]}")
 
@@ -262,13 +313,7 @@ def _close_split(
     folder: Path, split: str, shards: Sequence[Shard], index: Mapping[str, np.ndarray]
 ) -> tfds.core.SplitInfo:
     """Writes the index of a split, and lists what was left out."""
-    files.write_arrays(
-        folder / f"index-{split}.npz",
-        clip_ids=index["clip_ids"],
-        samples=index["samples"],
-        label_offsets=np.concatenate([[0], np.cumsum(index["label_counts"])]).astype(np.int64),
-        labels=index["labels"],
-    )
+    dataset.write_index(folder, split, index["clip_ids"], index["samples"], index["label_counts"], index["labels"])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["clip_id", "reason", "kept"])

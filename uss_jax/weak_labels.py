@@ -4,17 +4,19 @@ A table is either a CSV file with a column of file names, or one of AudioSet's o
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from uss_jax import audio, audioset, audioset_tables, files
-from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax import audio, audioset, audioset_tables, files, progress
+from uss_jax.audio import EXTENSIONS, SAMPLE_RATE_HZ
 from uss_jax.storage import Record
 
 SHORTEST_S = 0.1  # of a recording worth keeping
 SHORT_BY_S = 0.5  # how much less than its table tells is worth a note
+LONG_BY_S = 1.0  # how much more is another recording, as the whole video
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,19 +42,28 @@ class ClipFile:
         """Of the file."""
         return self.folder / self.name
 
+    @property
+    def content(self) -> str:
+        """Its labels and length, wherever its file is."""
+        return repr((self.labels, self.seconds))
+
     def record(self) -> Record:
         """Reads the recording.
 
         Raises:
-          ValueError: it is missing, broken, too short or silent; the message begins so.
+          ValueError: it is missing, broken, too long, too short or silent; the message begins so.
         """
         if not self.name:
             raise ValueError(f"missing: no file of it in {self.folder}")
         try:
-            samples = audio.read_mono(self.path, SAMPLE_RATE_HZ)
+            samples = self._read()
         except ValueError as error:
             raise ValueError(f"{'broken' if files.is_file(self.path) else 'missing'}: {error}") from error
+        except Exception as error:  # whatever decoders raise: one file must not end the work of days
+            raise ValueError(f"broken: {self.path}: {error!r}") from error
         seconds = len(samples) / SAMPLE_RATE_HZ
+        if self.seconds is not None and seconds > self.seconds + LONG_BY_S:
+            raise ValueError(f"too long: {self.path}: more than {self.seconds + LONG_BY_S:.2f} s")
         if seconds < SHORTEST_S:
             raise ValueError(f"too short: {self.path}: {seconds:.3f} s")
         pcm = np.clip(np.round(samples * 32768.0), -32768, 32767).astype(np.int16)
@@ -61,6 +72,12 @@ class ClipFile:
         is_short = self.seconds is not None and seconds < self.seconds - SHORT_BY_S
         note = f"short: {seconds:.2f} s of {self.seconds:.2f} s" if is_short else ""
         return Record(self.clip_id, self.labels, pcm, note)
+
+    def _read(self) -> np.ndarray:
+        """(time,) at 32 kHz; of a video of hours no more than it takes to see that it is too long."""
+        enough = None if self.seconds is None else self.seconds + 2 * LONG_BY_S
+        samples, rate_hz = audio.read(self.path, seconds=enough)
+        return audio.resample(audio.to_mono(samples), rate_hz, SAMPLE_RATE_HZ)
 
 
 def read_labels(table: Path, audio_dir: Path, prefix: str = "") -> list[ClipFile]:
@@ -141,18 +158,21 @@ def collect(
         table: audioset_tables.read_segments(table) for table, is_own in zip(tables, own, strict=True) if is_own
     }
     shared = audioset_tables.shared_ids(segments.values())
+    list_folder = functools.cache(audioset_tables.list_folder)  # tables share folders
     splits: dict[str, list[ClipFile]] = {}
     for audio_dir, table, meta, name in zip(audio_dirs, tables, metas, names, strict=True):
         if table in segments:
-            clips = list(_find_segments(audio_dir, table, segments[table], shared))
+            found = audioset_tables.find_files(audio_dir, table, list_folder)
+            in_table = progress.track(segments[table], f"matching {table.name}", len(segments[table]))
+            clips = list(_find_segments(audio_dir, found, in_table, shared))
             of_table = {audioset_tables.split_of(table): clips}
         else:
             of_table = _by_fold(audio_dir, table, meta, held_out, f"{name}/" if len(tables) > 1 else "")
         for split, clips in of_table.items():
             splits.setdefault(split, []).extend(clips)
     _check_unique(clip.clip_id for clips in splits.values() for clip in clips)
-    for split, found in splits.items():
-        _check_some_file(split, found)
+    for split, of_split in splits.items():
+        _check_some_file(split, of_split)
     return splits
 
 
@@ -167,10 +187,9 @@ def _by_fold(audio_dir: Path, table: Path, meta: Path, held_out: str | None, pre
 
 
 def _find_segments(
-    root: Path, table: Path, segments: Sequence[audioset_tables.Segment], shared: set[str]
+    root: Path, found: Mapping[str, tuple[Path, str]], segments: Iterable[audioset_tables.Segment], shared: set[str]
 ) -> Iterator[ClipFile]:
     """The recordings of the segments of an AudioSet table, without a file name where there is no file."""
-    found = audioset_tables.find_files(root, table)
     nowhere = (root, "")
     for segment in segments:
         is_shared = segment.youtube_id in shared
@@ -194,5 +213,6 @@ def _check_some_file(split: str, clips: Sequence[ClipFile]) -> None:
     if clips and not any(clip.name for clip in clips):
         first = clips[0]
         raise ValueError(
-            f"{split}: none of {len(clips)} clips has a file in {first.folder}; the first: {first.clip_id}"
+            f"{split}: none of {len(clips)} clips has a file in {first.folder}; the first: {first.clip_id} "
+            f"(looked for {' '.join(EXTENSIONS)}; convert m4a and webm)"
         )

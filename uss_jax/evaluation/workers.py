@@ -2,17 +2,15 @@
 
 import collections
 import concurrent.futures
-import contextlib
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, TypeVar
 
 import threadpoolctl
+
+from uss_jax import processes
 
 Result = TypeVar("Result")
 
@@ -25,32 +23,11 @@ def _start(context: Any) -> None:
     global _context
     _context = context
     threadpoolctl.threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A main process that is killed cannot end its workers."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    processes.end_with_parent()
 
 
 def _call(function: Callable[..., Result], *arguments: Any) -> Result:
     return function(_context, *arguments)
-
-
-@contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started here ignore Ctrl-C from their first moment: it is the main process's to handle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Workers:
@@ -84,7 +61,7 @@ class Workers:
             result = function(self.context, *arguments)
             return lambda: result
         try:
-            with _deaf_children():
+            with processes.deaf():
                 future = self._pool.submit(_call, function, *arguments)
         except BrokenProcessPool as error:
             raise ValueError(ENDED) from error

@@ -1,15 +1,20 @@
 """Checkpoints of a training state through Orbax: written whole, checked when read, the newest and the best kept."""
 
+import contextlib
 import hashlib
 import logging
-import math
 import os
+import re
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from uss_jax import files, parallel
@@ -18,50 +23,43 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run: the newest few, and the best.
 
     A checkpoint holds host arrays, so that it is read on any number of hosts and devices, and a digest of them. The
     data need no state of their own: which items a step reads is a function of the step.
+
+    Attributes:
+      best_step: the step whose checkpoint is kept besides the newest; None for none.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        """Args: folder; keep: how many of the newest are kept, besides the one with the highest score."""
+    def __init__(self, folder: Path, keep: int, best_step: int | None = None) -> None:
+        """Args: folder; keep: how many of the newest are kept; best_step: see above."""
+        self.best_step = best_step
         options = ocp.CheckpointManagerOptions(
             create=True,
             enable_async_checkpointing=False,
             cleanup_tmp_directories=True,  # what was being written when a run was killed
-            best_fn=_score,
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(keep),
-                    policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
-                ]
-            ),
+            preservation_policy=_NewestAndBest(self, keep),
         )
         self._folder = folder.resolve()
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-    def save(self, step: int, state: Any, score: float | None = None) -> None:
-        """Saves after `step` steps.
-
-        Args:
-          step: its number.
-          state: a tree of arrays.
-          score: of the evaluation after this step, if there was one; the higher the better.
+    def save(self, step: int, state: Any) -> None:
+        """Saves a tree of host arrays after `step` steps.
 
         Raises:
           OSError: it cannot be written; the message names the checkpoint, and the earlier ones are as they were.
         """
-        host = jax.tree.map(np.asarray, jax.device_get(state))
+        host = jax.tree.map(np.asarray, state)
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(host), digest=ocp.args.JsonSave({"sha256": digest(host)})
-                ),
-                metrics={"score": score},
-                force=True,
-            )
+            with _quiet():
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(host), digest=ocp.args.JsonSave({"sha256": digest(host)})
+                    ),
+                    force=True,
+                )
         except Exception as error:  # of Orbax, TensorStore or the system, of many types
             raise OSError(
                 f"{self._folder / str(step)}: the checkpoint could not be written ({_line(error)})"
@@ -80,27 +78,30 @@ class Checkpoints:
           ValueError: there are checkpoints, and none can be read.
         """
         broken: dict[int, str] = {}
+        found, restored = 0, None
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                restored = self.restore(step, state)
+                found, restored = step, self.restore(step, state)
+                break
             except ValueError as error:
                 logger.warning("%s", error)
                 broken[step] = str(error)
-                continue
-            self._put_aside(broken)
-            return restored
-        if broken:
+        if restored is None and broken:
             raise ValueError(f"no checkpoint can be read; {broken[max(broken)]}")
-        return None
+        if not parallel.same_for_all(found):
+            raise ValueError(f"{self._folder}: the hosts do not read the same newest checkpoint (here: {found})")
+        self.put_aside(broken)
+        return restored
 
     def restore(self, step: int, state: Any) -> Any:
         """The state after `step` steps, as host arrays. Raises ValueError where it is missing or broken."""
         shapes = jax.tree.map(np.asarray, state)
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), digest=ocp.args.JsonRestore()),
-            )
+            with _quiet():
+                restored = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), digest=ocp.args.JsonRestore()),
+                )
             host = jax.tree.map(np.asarray, restored["state"])
             intact = digest(host) == restored["digest"]["sha256"]
         except Exception as error:  # of Orbax, TensorStore or the system, of many types
@@ -109,17 +110,17 @@ class Checkpoints:
             raise ValueError(f"{self._folder / str(step)}: not a whole checkpoint (its content was changed)")
         return host
 
-    def best_step(self) -> int | None:
-        """The step with the highest score; None where none was evaluated."""
-        step = self._manager.best_step()
-        return None if step is None or self._manager.metrics(step)["score"] is None else step
+    def has(self, step: int) -> bool:
+        """Whether there is a checkpoint after this step."""
+        return step in self._manager.all_steps()
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
 
-    def _put_aside(self, steps: dict[int, str]) -> None:
+    def put_aside(self, steps: Iterable[int]) -> None:
         """Renames the folders of broken checkpoints, so that these steps can be saved again."""
+        steps = list(steps)
         if parallel.is_main():
             for step in steps:
                 aside = files.unused(self._folder.parent / f"broken-checkpoint-{step}")
@@ -140,12 +141,37 @@ def digest(tree: Any) -> str:
     return total.hexdigest()
 
 
-def _score(metrics: Any) -> float:
-    """What checkpoints are ranked by; those that were not evaluated come last."""
-    return -math.inf if metrics["score"] is None else float(metrics["score"])
+class _NewestAndBest(policies.PreservationPolicy):
+    """What Orbax keeps: the newest few, and the checkpoint that its owner calls the best."""
+
+    def __init__(self, owner: Checkpoints, keep: int) -> None:
+        self._owner, self._keep = owner, keep
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """For each checkpoint, from the oldest to the newest."""
+        del context
+        old = len(checkpoints) - self._keep
+        return [i >= old or info.step == self._owner.best_step for i, info in enumerate(checkpoints)]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax logs what it raises, and its threads print it, besides passing it on."""
+    in_threads, unraisable, verbosity = threading.excepthook, sys.unraisablehook, absl_logging.get_verbosity()
+    threading.excepthook = lambda arguments: None
+    sys.unraisablehook = lambda arguments: None
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = in_threads, unraisable
+        absl_logging.set_verbosity(verbosity)
 
 
 def _line(error: Exception) -> str:
-    """The beginning of an error's message, on one line."""
+    """What an error tells, on one line: the system's reason where TensorStore quotes it."""
     text = " ".join(str(error).split()) or type(error).__name__
+    reason = re.search(r"OS error \d+: ([^\]]+)", text)
+    if reason:
+        return reason[1]
     return text if len(text) < 300 else f"{text[:300]} …"

@@ -1,4 +1,4 @@
-"""Scalars of a run, to `metrics.jsonl`, `speed.jsonl` and TensorBoard."""
+"""Scalars of a run, to `metrics.jsonl`, `evaluations.jsonl`, `speed.jsonl` and TensorBoard."""
 
 import json
 import logging
@@ -37,44 +37,47 @@ class MetricWriter:
         self._active = active
         if not active:
             return
-        path = workdir / "metrics.jsonl"
-        files.write_text(path, "".join(_kept_lines(path, first_step)))
-        self._metrics = path.open("a", encoding="utf-8")
-        self._speed = (workdir / "speed.jsonl").open("a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
+        self._files = {}
+        for name in ("metrics", "evaluations", "speed"):
+            path = workdir / f"{name}.jsonl"
+            files.write_text(path, "".join(kept_lines(path, first_step)))
+            self._files[name] = path.open("a", encoding="utf-8")
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
 
-    def write(self, step: int, scalars: dict[str, float], rates: dict[str, float]) -> None:
+    def write(self, step: int, **content: dict[str, float]) -> None:
         """Logs a step.
 
         Args:
           step: how many steps were taken.
-          scalars: a function of the run's configuration, the same each time it is run: to `metrics.jsonl`.
-          rates: of the machine: to `speed.jsonl`, so that `metrics.jsonl` repeats to the bit.
+          **content: scalars for each file, by its name. What goes to `metrics` and `evaluations` must be a function of
+            the run's configuration, so that these files repeat to the bit; rates of the machine go to `speed`.
         """
         if not self._active:
             return
-        for file, values in ((self._metrics, scalars), (self._speed, rates)):
-            file.write(json.dumps({"step": step} | values) + "\n")
-            file.flush()
-        for name, value in (scalars | rates).items():
-            self._board.add_scalar(name, value, step)
-        logger.info("step %d: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in (scalars | rates).items()))
+        for name, scalars in content.items():
+            self._files[name].write(json.dumps({"step": step} | scalars) + "\n")
+            self._files[name].flush()
+            for scalar, value in scalars.items():
+                self._board.add_scalar(scalar, value, step)
+        said = (f"{scalar} {value:.4g}" for scalars in content.values() for scalar, value in scalars.items())
+        logger.info("step %d: %s", step, ", ".join(said))
 
     def sync(self) -> None:
         """Returns when what was logged is on the disk: a checkpoint must not outlive the lines before it."""
         if self._active:
-            os.fsync(self._metrics.fileno())
+            for file in self._files.values():
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Closes the files."""
         if self._active:
-            self._metrics.close()
-            self._speed.close()
+            for file in self._files.values():
+                file.close()
             self._board.close()
 
 
-def _kept_lines(path: Path, first_step: int) -> list[str]:
-    """The lines of steps up to the restart, whole ones."""
+def kept_lines(path: Path, first_step: int) -> list[str]:
+    """The lines of steps up to the restart, whole ones; raises ValueError where a line is of no step."""
     kept: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []:
         if not line.endswith("\n"):  # cut off by a crash

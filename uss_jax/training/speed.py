@@ -98,20 +98,26 @@ def memory_report(compiled: Any, batch_per_device: int) -> str:
 class Trace:
     """An XLA trace of a few steps, for TensorBoard or Perfetto."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Args: folder: where to; None for no trace."""
-        self._folder, self._running = folder, False
+    def __init__(self, folder: Path | None, steps: int) -> None:
+        """Args: folder: where to, None for no trace; steps: how many this process will take."""
+        self._folder, self._first, self._count = folder, min(PROFILED.start, max(1, steps - 1)), len(PROFILED)
+        self._running = False
 
     def before(self, count: int) -> None:
         """To be called before the `count`-th step that this process takes."""
-        if self._folder is not None and count == PROFILED.start:
+        if self._folder is not None and count == self._first:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
 
     def after(self, count: int, result: Any) -> None:
         """To be called after it, with what it returned."""
-        if self._running and count == PROFILED.stop - 1:
+        if count == self._first + self._count - 1:
+            self.close(result)
+
+    def close(self, result: Any) -> None:
+        """Writes the trace, if one is under way, when `result` is there."""
+        if self._running:
             jax.block_until_ready(result)
             jax.profiler.stop_trace()
             self._running = False
-            logger.info("trace of %d steps written to %s", len(PROFILED), self._folder)
+            logger.info("trace written to %s", self._folder)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from uss_jax import model_dir, queries
-from uss_jax.anchors import load_anchors
+from uss_jax.anchors import Anchors, load_anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.mixtures import ClipSource, MixtureSource, Source
@@ -73,7 +73,7 @@ def tagger_task(config: Any, items: int) -> Task:
         "classes": classes,
     }
     networks = for_training(model_dir.build_networks(model_config, {}), config)
-    variables = model_dir.initial_variables(networks, jax.random.key(config.seed))["tagger"]
+    variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))["tagger"]
     source = ClipSource(
         clips,
         seed=config.seed,
@@ -85,10 +85,12 @@ def tagger_task(config: Any, items: int) -> Task:
         speed_range=config.data.speed_range,
     )
 
+    inputs = {"dataset": clips.fingerprint()}
     validate = None
     if config.evaluation.every:
         held_back = Clips(config.evaluation.dataset or config.data.dataset, config.evaluation.split)
         validate = TaggerValidation(held_back, source.clip_samples, config.evaluation.per_class)
+        inputs["evaluation"] = held_back.fingerprint()
 
     def trained(state: TrainState) -> Networks:
         variables = {"tagger": {"params": state.params, "batch_stats": state.batch_stats}}
@@ -101,7 +103,7 @@ def tagger_task(config: Any, items: int) -> Task:
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         frozen={},
-        inputs={"dataset": clips.fingerprint()},
+        inputs=inputs,
         networks=trained,
         complete=lambda networks: networks,
         validate=validate,
@@ -129,7 +131,7 @@ def separator_task(config: Any, items: int) -> Task:
         model_config["sed"] = sed.config["tagger"]
         frozen = frozen | {"sed": sed.variables["tagger"]}
     networks = for_training(model_dir.build_networks(model_config, frozen), config)
-    variables = model_dir.initial_variables(networks, jax.random.key(config.seed))
+    variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))
     source = MixtureSource(
         clips,
         anchors,
@@ -145,15 +147,16 @@ def separator_task(config: Any, items: int) -> Task:
         label_query_share=config.data.label_query_share,
     )
 
+    inputs = {"dataset": clips.fingerprint(), "anchors": _digest(anchors), "tagger": digest(frozen["tagger"])}
+    if config.sed_model:
+        inputs["sed"] = digest(frozen["sed"])
     validate = None
     if config.evaluation.every:
         held_back = Clips(config.evaluation.dataset or config.data.dataset, config.evaluation.split)
-        validate = SeparatorValidation(
-            held_back,
-            load_anchors(config.evaluation.anchors or config.data.anchors, held_back),
-            networks.segment_samples,
-            config.evaluation.per_class,
-        )
+        of_held_back = load_anchors(config.evaluation.anchors or config.data.anchors, held_back)
+        validate = SeparatorValidation(held_back, of_held_back, networks.segment_samples, config.evaluation.per_class)
+        inputs["evaluation"] = held_back.fingerprint()
+        inputs["evaluation_anchors"] = _digest(of_held_back)
 
     def trained(state: TrainState) -> Networks:
         variables = {
@@ -177,11 +180,7 @@ def separator_task(config: Any, items: int) -> Task:
         params={"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]},
         batch_stats=variables["separator"]["batch_stats"],
         frozen=frozen["tagger"],
-        inputs={
-            "dataset": clips.fingerprint(),
-            "anchors": digest([anchors.start, anchors.confidence]),
-            "tagger": digest(frozen["tagger"]),
-        },
+        inputs=inputs,
         networks=trained,
         complete=complete,
         validate=validate,
@@ -202,7 +201,12 @@ def for_training(networks: Networks, config: Any) -> Networks:
     }
     if networks.separator is None:
         return dataclasses.replace(networks, tagger=networks.tagger.clone(**fields))
-    return dataclasses.replace(networks, separator=networks.separator.clone(**fields))
+    query = networks.query.clone(dtype=fields["dtype"])  # type: ignore[union-attr]
+    return dataclasses.replace(networks, query=query, separator=networks.separator.clone(**fields))
+
+
+def _digest(anchors: Anchors) -> str:
+    return digest([anchors.start, anchors.confidence])
 
 
 def _clip_ids(source: Source, clips: Clips, index: int) -> list[str]:

@@ -1,12 +1,18 @@
 """Whose a workdir is: the configuration and the data that a run began with, and must go on with."""
 
+import contextlib
+import fcntl
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from uss_jax import files, parallel
 
-# What may differ when a run is resumed: it changes nothing in the result, or is a path to what has a digest.
+logger = logging.getLogger(__name__)
+
+# What may differ when a run is resumed: it changes nothing in the result, or is the place of an input with a digest.
 FREE = (
     "checkpoint_every",
     "checkpoints_kept",
@@ -33,10 +39,9 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None
     """
     path = workdir / "run.json"
     wanted = json.loads(json.dumps({"config": config, "inputs": inputs}))
-    if not path.exists():
-        if parallel.is_main():
-            files.write_json(path, wanted)
-        return
+    if parallel.is_main() and not path.exists():
+        files.write_json(path, wanted)
+    parallel.wait_for_all("run described")  # so that every host compares its own with that of the first
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         before, now = (_flat(content["config"]) for content in (found, wanted))
@@ -52,6 +57,27 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None
     for name in sorted(inputs_before.keys() | inputs.keys()):
         if inputs_before.get(name) != inputs.get(name):
             raise ValueError(f"{path}: this workdir belongs to a run with another {name}; choose another one")
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Keeps a second run out of a workdir while the block runs.
+
+    Raises:
+      ValueError: another process trains there.
+    """
+    if not parallel.is_main():
+        yield
+        return
+    files.make_folder(workdir)
+    with (workdir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{workdir}: another process trains in this workdir") from error
+        except OSError as error:  # some network file systems know no locks
+            logger.warning("%s: cannot be locked (%s); see that no other process trains there", workdir, error)
+        yield
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
