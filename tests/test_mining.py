@@ -311,3 +311,9 @@ def test_a_sum_of_splits_is_mined_by_split(tones, tiny, tmp_path):
 def test_wrong_options_are_refused(wrong, tmp_path):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["anchors", "tests", "--model", "tiny", "--out", str(tmp_path), *wrong])
+
+
+def test_clips_are_heard_to_the_next_five_seconds_but_for_a_short_overhang():
+    """A clip of 10.02 s is heard in 10 s, and not in 15."""
+    samples = np.array([100, 160_000, 160_001, 320_000, 320_640, 323_200, 323_201])
+    assert (mining._heard(samples) / 32_000).tolist() == [5, 5, 5, 10, 10, 10, 15]

@@ -21,9 +21,10 @@ from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.model_dir import Networks
 
-# Clips are padded to a multiple of this, so that few shapes are compiled. AudioSet's decode to 10.02 s, which two of
-# them hold; and 512 hops are whole segments of the tagger, 32 hops each.
-BUCKET_SECONDS = 5.12
+BUCKET_SECONDS = 5.0  # clips are padded to a multiple of this, so that few shapes are compiled
+# What a clip has beyond such a multiple is left out if it is no longer than this: AudioSet's decode to 10.02 s, and
+# are heard as the reference hears them, in 10 s, rather than in 15.
+OVERHANG_SECONDS = 0.1
 SHARD_CLIPS = 2048  # clips of a shard, the most that a killed job repeats on each host
 
 
@@ -69,15 +70,20 @@ class Batches:
         labels = np.zeros((room, self._label_count), np.int32)
         for row, number in enumerate(map(int, group)):
             samples, of_clip = self._clips.audio(number), self._clips.labels(number)
-            audio[row, : len(samples)] = samples
+            audio[row, : len(samples)] = samples[:length]
             labels[row, : len(of_clip)] = of_clip
         return Batch(group, audio.reshape(*self._shape, -1), labels.reshape(*self._shape, -1))
 
 
+def _heard(samples: np.ndarray) -> np.ndarray:
+    """The samples that clips of so many are padded, or cut, to: (clips,) → (clips,)."""
+    bucket, overhang = round(BUCKET_SECONDS * SAMPLE_RATE_HZ), round(OVERHANG_SECONDS * SAMPLE_RATE_HZ)
+    return np.maximum(1, -(-(samples - overhang) // bucket)) * bucket
+
+
 def _groups(clips: Clips, numbers: np.ndarray, size: int) -> list[tuple[int, np.ndarray]]:
     """Clips of like length, at most `size` together: the samples they are padded to, and their numbers."""
-    bucket = round(BUCKET_SECONDS * SAMPLE_RATE_HZ)
-    lengths = np.maximum(1, -(-clips.samples[numbers] // bucket)) * bucket
+    lengths = _heard(clips.samples[numbers])
     alike = [(int(length), numbers[lengths == length]) for length in np.unique(lengths)]
     return [(length, group[start : start + size]) for length, group in alike for start in range(0, len(group), size)]
 
@@ -140,7 +146,8 @@ class Miner:
 
     def _anchors(self, clip: int, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (frames, labels), with what a clip was filled up with → starts and confidences (labels,)."""
-        frames = int(self._clips.samples[clip]) // self._hop + 1
+        samples = self._clips.samples[clip]
+        frames = int(min(samples, _heard(samples))) // self._hop + 1
         start, confidence = anchors.find(probability[:frames, : self._counts[clip]], self._segment_frames)
         return start * self._hop, confidence
 

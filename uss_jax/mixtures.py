@@ -63,7 +63,8 @@ class MixtureSource:
           label_query_share: share of items whose query keeps only the classes that the source is labelled with, as
             queries of separation by class do; 0 in the reference.
         """
-        self._clips, self._anchors = clips, anchors
+        self._clips = clips
+        self._clip, self._start = anchors.clip, anchors.start  # and no more, for every reading process holds them
         self._label_query_share = label_query_share
         self._sampler = BalancedSampler(anchors.label, seed, class_power)
         self._seed, self._length = seed, length
@@ -80,7 +81,7 @@ class MixtureSource:
 
     def clips_of(self, index: int) -> list[int]:
         """The clips that are mixed in item `index`, target first."""
-        return [int(self._anchors.clip[anchor]) for anchor in self.choose(index)]
+        return [int(self._clip[anchor]) for anchor in self.choose(index)]
 
     def items(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
         """Items: `mixture` and `source` (time,), and `query_classes` (classes,), 1 where the query keeps a class."""
@@ -111,15 +112,15 @@ class MixtureSource:
         return places
 
     def _labels(self, anchor: int) -> np.ndarray:
-        return self._clips.labels(int(self._anchors.clip[anchor]))
+        return self._clips.labels(int(self._clip[anchor]))
 
     def _segment(self, place: int) -> np.ndarray:
         """The anchor at a place of the order: (time,)."""
         anchor = self._sampler[place]
-        clip = int(self._anchors.clip[anchor])
+        clip = int(self._clip[anchor])
         random = np.random.default_rng((self._seed, 1, place))
         length = int(self._segment_samples * self._speed_range ** random.uniform(-1, 1))
-        start = int(self._anchors.start[anchor]) + int(random.integers(-self._shift, self._shift + 1))
+        start = int(self._start[anchor]) + int(random.integers(-self._shift, self._shift + 1))
         start = max(0, min(start, int(self._clips.samples[clip]) - length))
         piece = audio.fit_length(self._clips.audio(clip, start, length), length)
         return change_speed(piece, self._segment_samples)

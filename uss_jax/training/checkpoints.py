@@ -171,7 +171,7 @@ def _quiet() -> Iterator[None]:
 def _line(error: Exception) -> str:
     """What an error tells, on one line: the system's reason where TensorStore quotes it."""
     text = " ".join(str(error).split()) or type(error).__name__
-    reason = re.search(r"OS error \d+: ([^\]]+)", text)
+    reason = re.search(r"([^:\[\]]+) \[os_error_code", text)
     if reason:
-        return reason[1]
+        return reason[1].strip()
     return text if len(text) < 300 else f"{text[:300]} …"

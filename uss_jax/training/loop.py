@@ -47,13 +47,12 @@ def train(config: Any, folder: Path, profile: bool = False) -> Path:
       Stopped: SIGINT or SIGTERM came; what was reached is saved.
     """
     _check(config)
-    with workdir.lock(folder), Stopping() as stopping:
-        return _train(config, folder, profile, stopping)
-
-
-def _train(config: Any, folder: Path, profile: bool, stopping: Stopping) -> Path:
-    # Task: data, model, loss.
     task = make_task(config, items=config.steps * config.batch_size)
+    with workdir.lock(folder), Stopping() as stopping:
+        return _train(config, task, folder, profile, stopping)
+
+
+def _train(config: Any, task: Task, folder: Path, profile: bool, stopping: Stopping) -> Path:
     workdir.claim(folder, config.to_dict(), task.inputs)
 
     # Optimiser and state: the newest of the checkpoints, if there are any.

@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from uss_jax import model_dir, queries
+from uss_jax import anchor_store, model_dir, queries
 from uss_jax.anchors import Anchors, load_anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
@@ -64,6 +66,8 @@ def make_task(config: Any, items: int) -> Task:
 
 def tagger_task(config: Any, items: int) -> Task:
     """Trains a tagger from weak labels."""
+    if anchor_store.is_store(Path(config.data.dataset)):
+        raise ValueError(f"{config.data.dataset}: holds anchors alone; a tagger learns from whole clips")
     clips = Clips(config.data.dataset, config.data.split)
     classes = sorted(map(int, np.unique(clips.label_pairs()[1])))
     model_config = {
@@ -131,6 +135,9 @@ def separator_task(config: Any, items: int) -> Task:
         model_config["sed"] = sed.config["tagger"]
         frozen = frozen | {"sed": sed.variables["tagger"]}
     networks = for_training(model_dir.build_networks(model_config, frozen), config)
+    faster = config.data.speed_range * networks.segment_samples - networks.segment_samples
+    beyond = config.data.shift_seconds * SAMPLE_RATE_HZ + faster
+    anchor_store.check_margin(Path(config.data.dataset), math.ceil(beyond))
     variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))
     source = MixtureSource(
         clips,
