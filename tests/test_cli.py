@@ -125,8 +125,8 @@ STOP_AFTER_FOUR_STEPS = """
 import os, sys
 from uss_jax.training.metrics import MetricWriter
 write = MetricWriter.write
-def stop(self, step, scalars, rates):
-    write(self, step, scalars, rates)
+def stop(self, step, **content):
+    write(self, step, **content)
     if step == 4:
         os._exit(9)
 MetricWriter.write = stop

@@ -5,6 +5,7 @@ such as `separator/params/encoder0/conv1/kernel`; nothing is ever unpickled.
 """
 
 import dataclasses
+import functools
 import importlib.resources
 import json
 from collections.abc import Mapping
@@ -137,23 +138,27 @@ def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Network
 
 def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
     """Freshly drawn variables of every part of a model."""
+    own_taggers = {part: getattr(networks, part) for part in OWN_TAGGERS if networks.config.get(part)}
+    modules = {"tagger": networks.tagger, "query": networks.query, "separator": networks.separator} | own_taggers
+    return _draw(key, tuple(modules.items()), networks.segment_samples)
 
-    def draw(key: jax.Array) -> dict[str, Any]:
-        audio = jnp.zeros((1, networks.segment_samples))
-        tags, tagger = networks.tagger.init_with_output(key, audio)
-        variables: dict[str, Any] = {"tagger": tagger}
-        for part in OWN_TAGGERS:
-            if networks.config.get(part):
-                variables[part] = getattr(networks, part).init(key, audio)
-        if networks.separator is not None:
-            assert networks.query is not None
-            if networks.config.get("query_tagger"):
-                tags = networks.query_tagger.apply(variables["query_tagger"], audio)
-            condition, variables["query"] = networks.query.init_with_output(key, tags)
-            variables["separator"] = networks.separator.init(key, audio, condition)
-        return variables
 
-    return jax.jit(draw)(key)  # as one program: drawing is quick, and what else the modules do is left out
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draw(key: jax.Array, modules: tuple[tuple[str, Any], ...], segment_samples: int) -> dict[str, Any]:
+    """As one program, compiled once for modules of the same fields: what else they do than draw is left out."""
+    of = dict(modules)
+    audio = jnp.zeros((1, segment_samples))
+    tags, tagger = of["tagger"].init_with_output(key, audio)
+    variables: dict[str, Any] = {"tagger": tagger}
+    for part in OWN_TAGGERS:
+        if part in of:
+            variables[part] = of[part].init(key, audio)
+    if of["separator"] is not None:
+        if "query_tagger" in of:
+            tags = of["query_tagger"].apply(variables["query_tagger"], audio)
+        condition, variables["query"] = of["query"].init_with_output(key, tags)
+        variables["separator"] = of["separator"].init(key, audio, condition)
+    return variables
 
 
 def save(folder: Path, networks: Networks, card: str, *, half: bool = False, overwrite: bool = False) -> None:
