@@ -150,6 +150,12 @@ def test_cost_of_a_run() -> None:
     assert short == ["disk, clips", "training", "reading", "price"]
 
 
+def test_a_step_by_an_assumed_share_of_the_peak() -> None:
+    found = cost.step_seconds(gflop_per_item=300.0, batch_per_device=16, peak_tflops=480.0, share_of_peak=0.2)
+    assert found.value == pytest.approx(4.8e12 / 96e12)
+    assert found.formula == "300 GFLOP × 16 / (480 TFLOP/s × 0.2)"
+
+
 def test_largest_batch_that_fits() -> None:
     pytest.importorskip("psutil")
     from train_step import largest_batch
