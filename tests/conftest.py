@@ -57,6 +57,15 @@ def synthesise(kind: str, seconds: float, rate_hz: int, seed: int) -> np.ndarray
     return (0.5 * sound).astype(np.float32)
 
 
+LONGEST = ("test_paper.py", "test_hosts.py", "test_resume.py", "test_cli.py", "test_parity.py")  # of those in one piece
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests by files, the files that take longest come first."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Tones:
     """Clips of 2.5 to 4 s at two sample rates, mono and stereo."""

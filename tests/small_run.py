@@ -19,8 +19,8 @@ FIELDS = [
     "--config=configs/tiny_separator.py",
     "--config.separator.window=512",
     "--config.separator.hop=256",
-    "--config.separator.widths=(8, 8)",
-    "--config.separator.strides=((2, 2), (1, 2))",
+    "--config.separator.widths=(8,)",
+    "--config.separator.strides=((2, 2),)",
     "--config.batch_size=8",
     "--config.optimiser.warmup_steps=1",
 ]

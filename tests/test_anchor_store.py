@@ -172,6 +172,22 @@ def test_a_margin_that_training_would_exceed_is_refused(stored):
         anchor_store.check_margin(folder, 16_001)
 
 
+def test_training_reads_no_store_that_has_too_little(stored):
+    """tiny's recipe moves anchors by up to 0.5 s and plays 2.2 s in 2: 0.7 s on either side."""
+    from configs import tiny_separator, tiny_tagger
+    from uss_jax.training.tasks import make_task
+
+    _, (store, folder), *_ = stored
+    config = tiny_separator.get_config()
+    config.data.dataset, config.data.anchors, config.tagger_model = str(store), str(folder), "tiny"
+    with pytest.raises(ValueError, match=r"0\.7 s are read; store them with --margin 0\.7"):
+        make_task(config, items=8)
+    tagger = tiny_tagger.get_config()
+    tagger.data.dataset = str(store)
+    with pytest.raises(ValueError, match="holds anchors alone"):
+        make_task(tagger, items=8)
+
+
 def test_a_store_can_be_told_without_jax():
     program = "import sys; from uss_jax import anchor_store; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -33,8 +33,8 @@ SMALL = {
         "window": 512,
         "hop": 256,
         "patch": [4, 8],
-        "widths": [8, 8],
-        "strides": [[2, 2], [1, 2]],
+        "widths": [8],
+        "strides": [[2, 2]],
     },
 }
 
