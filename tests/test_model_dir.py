@@ -137,7 +137,7 @@ def test_a_pickle_in_place_of_weights_is_refused_and_not_run(folder, tmp_path):
         (lambda c: c["separator"].update(depth=3), "no field 'depth'"),
         (lambda c: c["separator"].update(widths="wide"), "config.json"),
         (lambda c: c["separator"].update(hop=0), "config.json"),
-        (lambda c: c["separator"].update(widths=[8]), "1 widths, but 2 strides"),
+        (lambda c: c["separator"].update(widths=[8, 8]), "2 widths, but 1 strides"),
         (lambda c: c["tagger"].update(prior=1), "config.json"),
         (lambda c: c["tagger"].update(sample_rate_hz=16_000), "32000 Hz"),
         (lambda c: c["tagger"].update(class_count=10), "527 classes"),

@@ -239,7 +239,13 @@ def test_other_labels_or_lengths_are_another_job(tmp_path, other):
 def start(folder: Path, workers: int) -> subprocess.Popen:
     """Stores 200 slow tones in another process, which is ready to be ended once the first shards are written."""
     command = [sys.executable, stored_items.__file__, str(folder), str(workers)]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells have background jobs ignore it
+    )
     while not done(folder):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
