@@ -29,12 +29,12 @@ class Checkpoints:
     data need no state of their own: which items a step reads is a function of the step.
 
     Attributes:
-      best_step: the step whose checkpoint is kept besides the newest; None for none.
+      best_step: the step whose checkpoint is kept besides the newest, to be set by the owner; None for none.
     """
 
-    def __init__(self, folder: Path, keep: int, best_step: int | None = None) -> None:
-        """Args: folder; keep: how many of the newest are kept; best_step: see above."""
-        self.best_step = best_step
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Args: folder; keep: how many of the newest are kept."""
+        self.best_step: int | None = None
         options = ocp.CheckpointManagerOptions(
             create=True,
             enable_async_checkpointing=False,
@@ -90,7 +90,7 @@ class Checkpoints:
             raise ValueError(f"no checkpoint can be read; {broken[max(broken)]}")
         if not parallel.same_for_all(found):
             raise ValueError(f"{self._folder}: the hosts do not read the same newest checkpoint (here: {found})")
-        self.put_aside(broken)
+        self._put_aside(broken)
         return restored
 
     def restore(self, step: int, state: Any) -> Any:
@@ -118,7 +118,7 @@ class Checkpoints:
         """Waits for what is being written."""
         self._manager.close()
 
-    def put_aside(self, steps: Iterable[int]) -> None:
+    def _put_aside(self, steps: Iterable[int]) -> None:
         """Renames the folders of broken checkpoints, so that these steps can be saved again."""
         steps = list(steps)
         if parallel.is_main():
