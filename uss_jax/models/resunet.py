@@ -83,7 +83,6 @@ class ResUNet(nn.Module):
     dtype: Any = jnp.float32
     rematerialise: bool = False
 
-    @nn.compact
     def __call__(self, mixture: jax.Array, condition: jax.Array, train: bool = False) -> jax.Array:
         """Separates.
 
@@ -105,6 +104,7 @@ class ResUNet(nn.Module):
         maps = self.mask_maps(magnitude, condition, train)
         return signal.istft(apply_mask(spectrum, magnitude, maps), self.window, self.hop, mixture.shape[-1])
 
+    @nn.compact
     def mask_maps(self, magnitude: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
         """The network proper: (batch, frames, bins) → (batch, frames, bins, 3) maps of magnitude, cos and sin."""
         x = magnitude
