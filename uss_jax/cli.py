@@ -22,6 +22,7 @@ SUBTYPES = ("FLOAT", "PCM_16", "PCM_24")
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command. Returns 0, or 1 where the input was wrong; wrong usage exits with 2."""
     args = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA warns of programs that were compiled by an earlier run
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be text, nor terminals UTF-8
             stream.reconfigure(errors="backslashreplace")

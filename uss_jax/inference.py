@@ -1,7 +1,7 @@
 """Compiled forward passes over any number of segments, always in full batches."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +16,7 @@ COMPILED_KEPT = 16  # modules
 
 
 @functools.lru_cache(COMPILED_KEPT)
-def compiled(module: nn.Module) -> Callable[..., Any]:
+def compiled(module: nn.Module, method: str | None = None) -> Callable[..., Any]:
     """`module.apply` in float32, compiled once for all modules with the same fields, whatever their weights.
 
     GPUs and TPUs make matrix products of fewer bits unless told not to.
@@ -24,7 +24,7 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
 
     def apply(*arguments: Any) -> Any:
         with jax.default_matmul_precision("float32"):
-            return module.apply(*arguments)
+            return module.apply(*arguments, method=method)
 
     return jax.jit(apply)
 
@@ -45,6 +45,10 @@ class Inference:
         self._tag_query = compiled(networks.query_tagger)
         self._condition = compiled(networks.query) if networks.query is not None else None
         self._separate = compiled(networks.separator) if networks.separator is not None else None
+        self._masks = None
+        if networks.separator is not None:
+            # What it sees is brought to one level before (see `masking.seen`), over more than a block.
+            self._masks = compiled(networks.separator.clone(normalise_level=False), "masks")
 
     def probabilities(self, segments: np.ndarray) -> np.ndarray:
         """Class probabilities: (segments, time) → (segments, classes)."""
@@ -71,6 +75,29 @@ class Inference:
         """One target of each mixture: (segments, time) and (segments, condition) → (segments, time)."""
         separate = _needed(self._separate, "a separator")
         return self._batched(functools.partial(separate, self.networks.variables["separator"]), mixtures, conditions)
+
+    def masks(self, magnitudes: Sequence[np.ndarray], conditions: Sequence[np.ndarray]) -> np.ndarray:
+        """Complex masks: of each (frames, bins), see `masking.seen`, and (condition,) → (rows, frames, bins)."""
+        masks = _needed(self._masks, "a separator")
+        run = functools.partial(masks, self.networks.variables["separator"])
+        return self.full_batches(run, magnitudes, conditions)
+
+    def full_batches(self, run: Callable[..., jax.Array], *columns: Sequence[np.ndarray]) -> np.ndarray:
+        """Runs rows in batches of one size, whatever their number: the last one is filled up with its last row.
+
+        Args:
+          run: of a batch of each column.
+          columns: arrays of one shape each, as many in each column, at least one.
+
+        Returns:
+          (rows, …).
+        """
+        results = []
+        for start in range(0, len(columns[0]), self.batch_size):
+            batch = [list(column[start : start + self.batch_size]) for column in columns]
+            missing = self.batch_size - len(batch[0])
+            results.append(np.asarray(run(*(jnp.asarray(np.stack(rows + rows[-1:] * missing)) for rows in batch))))
+        return np.concatenate(results)[: len(columns[0])]
 
     def _batched(self, run: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         count = len(arrays[0])

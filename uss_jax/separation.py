@@ -1,69 +1,20 @@
 """A model in use: tags recordings, and separates their sounds."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uss_jax import audio, audioset, blocks, model_dir, queries, targets
+from uss_jax import audio, audioset, blocks, compilation_cache, model_dir, queries, targets
 from uss_jax.inference import Inference
+from uss_jax.separated import Event, Separation, Stem
 from uss_jax.targets import Target
 
 THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
 MOST_CHANNELS = 64  # more are taken for (channels, time), which is the wrong way round
 PAPER_SILENCE = 1e-6  # a node whose greatest sample is no higher has no stem (reference)
 OVERLAP_SHARE = 0.25  # of a block, shared with its neighbour
-
-
-@dataclasses.dataclass(frozen=True)
-class Event:
-    """A stretch in which a sound is active; times in seconds."""
-
-    name: str
-    mid: str | None
-    level: int | None
-    onset_s: float
-    offset_s: float
-    mean_probability: float
-    peak_probability: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Stem:
-    """One separated sound.
-
-    Attributes:
-      name: of the class, node or query.
-      audio: float32, shape and rate of the input.
-      class_indices: the classes that it covers; empty for a query.
-      level: ontology level, or None where it was not asked for by level.
-      mid: machine id, or None for a query.
-    """
-
-    name: str
-    audio: np.ndarray
-    class_indices: tuple[int, ...]
-    level: int | None
-    mid: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Separation:
-    """The sounds of a recording.
-
-    Attributes:
-      stems: by name, in the order asked for, coarse levels first.
-      residual: the input minus the stems of the finest level.
-      timeline: when which sound is active, in the order of the stems.
-      sample_rate_hz: of all audio.
-    """
-
-    stems: dict[str, Stem]
-    residual: np.ndarray
-    timeline: list[Event]
-    sample_rate_hz: int
 
 
 class Model:
@@ -82,6 +33,7 @@ class Model:
     @classmethod
     def load(cls, name_or_dir: str | Path) -> "Model":
         """See `uss_jax.load`."""
+        compilation_cache.enable()
         return cls(model_dir.load(name_or_dir))
 
     def tag(self, samples: np.ndarray, sample_rate_hz: int, levels: Sequence[int] = (1, 2, 3)) -> list[Event]:

@@ -4,8 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import librosa
 import numpy as np
+
+# Slaney's mel scale: linear below 1 kHz, 15 mels; logarithmic above, 27 mels for a factor of 6.4.
+LINEAR_HZ_PER_MEL = 200.0 / 3.0
+LOG_FROM_HZ = 1000.0
+LOG_FROM_MEL = LOG_FROM_HZ / LINEAR_HZ_PER_MEL
+LOG_STEP = np.log(6.4) / 27.0
 
 
 def frame_count(samples: int, hop: int) -> int:
@@ -59,7 +64,12 @@ def stft(audio: jax.Array, window: int, hop: int) -> jax.Array:
     if audio.shape[-1] <= window // 2:
         raise ValueError(f"stft: {audio.shape[-1]} samples, but a window of {window} needs at least {window // 2 + 1}")
     pad = [(0, 0)] * (audio.ndim - 1) + [(window // 2, window // 2)]
-    return jnp.fft.rfft(frames(jnp.pad(audio, pad, mode="reflect"), window, hop) * hann(window))
+    return spectra(jnp.pad(audio, pad, mode="reflect"), window, hop)
+
+
+def spectra(audio: jax.Array, window: int, hop: int) -> jax.Array:
+    """Spectra of the windows that fit: (..., time) → (..., (time − window) // hop + 1, window // 2 + 1), complex64."""
+    return jnp.fft.rfft(frames(audio, window, hop) * hann(window))
 
 
 def istft(spectrum: jax.Array, window: int, hop: int, length: int) -> jax.Array:
@@ -75,15 +85,57 @@ def istft(spectrum: jax.Array, window: int, hop: int, length: int) -> jax.Array:
     return jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, length - audio.shape[-1])])
 
 
+def resynthesis(spectrum: jax.Array, window: int, hop: int) -> jax.Array:
+    """The part of a signal that some of its frames make up.
+
+    Those of neighbouring frames add up to the signal, so that a long one can be made piece by piece.
+
+    Args:
+      spectrum: (..., frames, window // 2 + 1), of `spectra`.
+      window, hop: of them; the hop at most half the window.
+
+    Returns:
+      (..., (frames − 1)·hop + window).
+    """
+    chunks = -(-window // hop)
+    squares = np.pad(hann(window) ** 2, (0, chunks * hop - window)).reshape(chunks, hop).sum(axis=0)
+    # What all frames that cover a sample weigh: with this phase, whichever of them are here.
+    weight = np.tile(squares, spectrum.shape[-2] + chunks)[: (spectrum.shape[-2] - 1) * hop + window]
+    return overlap_add(jnp.fft.irfft(spectrum, n=window) * hann(window), hop) / weight
+
+
 def magnitude(spectrum: jax.Array, least_power: float = 1e-10) -> jax.Array:
     """|X|, its square kept above `least_power` as in the reference, so that its gradient is finite in silence."""
     return jnp.sqrt(jnp.maximum(spectrum.real**2 + spectrum.imag**2, least_power))
 
 
+def mel_of_hz(hz: np.ndarray) -> np.ndarray:
+    """Slaney's mel scale; the shape of the input."""
+    return np.where(
+        hz < LOG_FROM_HZ,
+        hz / LINEAR_HZ_PER_MEL,
+        LOG_FROM_MEL + np.log(np.maximum(hz, LOG_FROM_HZ) / LOG_FROM_HZ) / LOG_STEP,
+    )
+
+
+def hz_of_mel(mel: np.ndarray) -> np.ndarray:
+    """Inverse of `mel_of_hz`."""
+    return np.where(mel < LOG_FROM_MEL, LINEAR_HZ_PER_MEL * mel, LOG_FROM_HZ * np.exp(LOG_STEP * (mel - LOG_FROM_MEL)))
+
+
 @functools.cache
 def mel_filters(sample_rate_hz: int, window: int, bands: int, low_hz: float, high_hz: float) -> np.ndarray:
-    """Slaney mel filters: (window // 2 + 1, bands), float32."""
-    return librosa.filters.mel(sr=sample_rate_hz, n_fft=window, n_mels=bands, fmin=low_hz, fmax=high_hz).T
+    """Slaney mel filters: (window // 2 + 1, bands), float32; triangles of equal area.
+
+    To the bit those of `librosa.filters.mel`, which takes a second to import.
+    """
+    low_mel, high_mel = mel_of_hz(np.array([low_hz, high_hz]))
+    edges_hz = hz_of_mel(np.linspace(low_mel, high_mel, bands + 2))[:, None]
+    above_edge_hz = np.fft.rfftfreq(window, 1.0 / sample_rate_hz) - edges_hz
+    width_hz = np.diff(edges_hz, axis=0)
+    rising, falling = above_edge_hz[:-2] / width_hz[:-1], -above_edge_hz[2:] / width_hz[1:]
+    triangles = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return (triangles * (2.0 / (edges_hz[2:] - edges_hz[:-2]))).astype(np.float32).T
 
 
 def log_mel(

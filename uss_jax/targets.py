@@ -1,7 +1,8 @@
 """What to separate: ontology nodes, classes or queries, and the condition of each in every block."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +18,7 @@ class Target:
       class_indices: the classes that it covers; empty for a query by example.
       level: ontology level, or None where it was not asked for by level.
       mid: machine id of the node or class, or None.
+      weights: of the classes in the query, or empty where they count alike.
       condition: (condition,), a fixed query that is the same in every block; None to ask the tagger block by block.
       always: the stem is wanted where the sound is never active, too.
     """
@@ -25,8 +27,61 @@ class Target:
     class_indices: tuple[int, ...] = ()
     level: int | None = None
     mid: str | None = None
+    weights: tuple[float, ...] = ()
     condition: np.ndarray | None = None
     always: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What is asked for, all of it in one go. Nothing at all means levels 1, 2 and 3.
+
+    Attributes:
+      levels: a stem for every active node of these ontology levels.
+      classes: a stem for each of these class names, indices or machine ids.
+      together: one stem of all the classes.
+      weights: of the classes in that stem's query; alike where empty.
+      embeddings: a stem for each query, (condition,), by name.
+      spans: (onset, offset) in seconds: a stem of what sounds there, wherever it sounds.
+      excluded: classes whose sound is kept out of the stems.
+    """
+
+    levels: tuple[int, ...] = ()
+    classes: tuple[str | int, ...] = ()
+    together: bool = False
+    weights: tuple[float, ...] = ()
+    embeddings: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    spans: tuple[tuple[float, float], ...] = ()
+    excluded: tuple[str | int, ...] = ()
+
+    def targets(self) -> list[Target]:
+        """What there will be stems of, but for that of the spans, with names of their own.
+
+        Raises:
+          ValueError: a level or class is unknown, or a weight does not go with the rest.
+        """
+        alone = not (self.levels or self.classes or self.embeddings or self.spans)
+        wanted = of_levels(self.levels or (1, 2, 3)) if self.levels or alone else []
+        if self.classes:
+            wanted += of_classes(self.classes, self.together, self.weights)
+        wanted += [Target(name, condition=condition) for name, condition in self.embeddings.items()]
+        return named_apart(wanted)
+
+    def excluded_targets(self) -> list[Target]:
+        """What is kept out of them. Raises ValueError where a class is unknown."""
+        return of_classes(self.excluded) if self.excluded else []
+
+
+def named_apart(wanted: list[Target]) -> list[Target]:
+    """The targets, numbered where several have one name."""
+    seen: dict[str, int] = {}
+    found = []
+    for target in wanted:
+        key = target.name.casefold()
+        seen[key] = seen.get(key, 0) + 1
+        name = target.name if seen[key] == 1 else f"{target.name} ({seen[key]})"
+        found.append(dataclasses.replace(target, name=name))
+    return found
 
 
 def of_levels(levels: Sequence[int]) -> list[Target]:
@@ -46,17 +101,22 @@ def of_levels(levels: Sequence[int]) -> list[Target]:
     ]
 
 
-def of_classes(classes: Sequence[str | int], together: bool = False) -> list[Target]:
-    """A target for each class, or one for all of them together.
+def of_classes(classes: Sequence[str | int], together: bool = False, weights: Sequence[float] = ()) -> list[Target]:
+    """A target for each class, or one for all of them together, which may be weighted.
 
     Raises:
-      ValueError: a class is unknown, or none is given.
+      ValueError: a class is unknown, or none is given; weights are not one above 0 for each class of one target.
     """
-    found = list(dict.fromkeys(audioset.find_class(query) for query in classes))
-    if not found:
+    sounds = [audioset.find_class(query) for query in classes]
+    if not sounds:
         raise ValueError("no classes are asked for")
+    if weights and (not together or len(weights) != len(sounds) or not all(0.0 < x < math.inf for x in weights)):
+        raise ValueError("weights: expected one above 0 for each class, and one stem of them all (together)")
+    found = dict(zip(sounds, weights or [1.0] * len(sounds), strict=True))
     if together:
-        return [Target(" + ".join(sound.name for sound in found), tuple(sound.index for sound in found))]
+        name = " + ".join(sound.name for sound in found)
+        of_each = tuple(map(float, found.values())) if weights else ()
+        return [Target(name, tuple(sound.index for sound in found), weights=of_each)]
     return [Target(sound.name, (sound.index,), mid=sound.mid) for sound in found]
 
 
@@ -86,7 +146,7 @@ def masked(target: Target, bottlenecks: np.ndarray) -> np.ndarray:
         raise ValueError(f"{target.name}: a query of {bottlenecks.shape[1]} elements cannot be masked by class")
     kept = np.zeros_like(bottlenecks)
     columns = list(target.class_indices)
-    kept[:, columns] = bottlenecks[:, columns]
+    kept[:, columns] = bottlenecks[:, columns] * np.array(target.weights or 1.0, np.float32)
     return kept
 
 
@@ -112,5 +172,8 @@ def class_mixture(
     known = probabilities[:, [classes[row] for row in rows]]
     weight = np.where(known >= threshold, known, 0.0)
     weight = np.where(known == known.max(axis=1, keepdims=True), np.maximum(weight, 1e-6), weight)
+    if target.weights:
+        asked = dict(zip(target.class_indices, target.weights, strict=True))
+        weight = weight * np.array([asked[classes[row]] for row in rows])
     weight = weight / weight.sum(axis=1, keepdims=True)
     return (weight @ conditions[rows]).astype(np.float32)

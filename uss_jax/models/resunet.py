@@ -100,9 +100,17 @@ class ResUNet(nn.Module):
         if len(self.widths) != len(self.strides):
             raise ValueError(f"{len(self.widths)} widths, but {len(self.strides)} strides: each level needs both")
         spectrum = signal.stft(mixture, self.window, self.hop)
-        magnitude = signal.magnitude(spectrum)
-        maps = self.mask_maps(magnitude, condition, train)
-        return signal.istft(apply_mask(spectrum, magnitude, maps), self.window, self.hop, mixture.shape[-1])
+        mask = complex_mask(self.mask_maps(signal.magnitude(spectrum), condition, train))
+        return signal.istft(spectrum * mask, self.window, self.hop, mixture.shape[-1])
+
+    @property
+    def time_multiple(self) -> int:
+        """Frames that are folded and pooled into one at the deepest level."""
+        return self.patch[0] * math.prod(stride[0] for stride in self.strides)
+
+    def masks(self, magnitude: jax.Array, condition: jax.Array) -> jax.Array:
+        """Complex masks of any number of frames: (batch, frames, bins), (batch, condition) → (batch, frames, bins)."""
+        return complex_mask(self.mask_maps(magnitude, condition, train=False))
 
     @nn.compact
     def mask_maps(self, magnitude: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
@@ -115,8 +123,7 @@ class ResUNet(nn.Module):
         x = batch_norm(train, self.momentum, self.axis_name, "bn0")(x).astype(self.dtype)
 
         count, bins = x.shape[1:]
-        time_multiple = self.patch[0] * math.prod(stride[0] for stride in self.strides)
-        x = jnp.pad(x, [(0, 0), (0, -count % time_multiple), (0, 0)])
+        x = jnp.pad(x, [(0, 0), (0, -count % self.time_multiple), (0, 0)])
         x = fold(x[:, :, : bins - 1, None], self.patch)  # without the last bin frequency divides evenly
         x = conv(self.widths[0], (1, 1), use_bias=True, dtype=self.dtype, name="pre_conv")(x)
 
@@ -143,21 +150,17 @@ class ResUNet(nn.Module):
         return jnp.pad(maps, [(0, 0), (0, 0), (0, bins - maps.shape[2]), (0, 0)])
 
 
-def apply_mask(spectrum: jax.Array, magnitude: jax.Array, maps: jax.Array) -> jax.Array:
-    """Scales and rotates each bin of a spectrogram.
+def complex_mask(maps: jax.Array) -> jax.Array:
+    """What each bin of the spectrogram is multiplied with, so that it is scaled and rotated.
 
     Args:
-      spectrum: (batch, frames, bins), complex.
-      magnitude: its magnitude.
-      maps: (batch, frames, bins, 3): the mask is sigmoid of the first; its phase is the direction of the tanh of the
-        other two.
+      maps: (batch, frames, bins, 3): the mask's magnitude is the sigmoid of the first; its phase is the direction of
+        the tanh of the other two.
 
     Returns:
-      The masked spectrogram, (batch, frames, bins), complex.
+      (batch, frames, bins), complex.
     """
     scale = nn.sigmoid(maps[..., 0])
     real, imag = jnp.tanh(maps[..., 1]), jnp.tanh(maps[..., 2])
-    length = jnp.sqrt(jnp.maximum(real**2 + imag**2, 1e-20))
-    rotation = jax.lax.complex(real / length, imag / length)
-    unit = spectrum / magnitude
-    return (magnitude * scale) * unit * rotation
+    scale = scale / jnp.sqrt(jnp.maximum(real**2 + imag**2, 1e-20))
+    return jax.lax.complex(scale * real, scale * imag)
