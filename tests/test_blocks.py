@@ -1,4 +1,4 @@
-"""Blocks cover a recording, and joined again they are the recording."""
+"""Blocks cover a recording; on the grid, what they weigh adds up to one."""
 
 import itertools
 
@@ -6,70 +6,63 @@ import numpy as np
 import pytest
 
 from uss_jax import blocks
+from uss_jax.blocks import Grid
 
-LENGTH = 64
-SAMPLES = [1, 2, 31, 32, 63, 64, 65, 95, 96, 97, 128, 160, 192, 1000]
-OVERLAPS = [0, 1, 16, 31, 32]
-
-
-def noise(count):
-    return np.random.default_rng(count).standard_normal(count).astype(np.float32)
+SAMPLES = [1, 2, 63, 64, 65, 128, 1000]
+GRID = Grid(hop=4, window=8, core=8, context=4, fade=2, level_frames=3)
 
 
-@pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("count", SAMPLES)
-def test_joining_undoes_splitting(count, overlap):
-    cut = blocks.split(noise(count), LENGTH, overlap)
-    joined = blocks.join(cut, overlap, count)
-    assert joined.dtype == np.float32
-    np.testing.assert_allclose(joined, noise(count), rtol=0, atol=1e-6 if overlap else 0)
-
-
-@pytest.mark.parametrize("overlap", OVERLAPS)
-@pytest.mark.parametrize("count", SAMPLES)
-def test_there_is_no_block_too_many(count, overlap):
-    cut = blocks.split(noise(count), LENGTH, overlap)
-    assert cut.shape == (blocks.block_count(count, LENGTH, overlap), LENGTH)
-    hop = LENGTH - overlap
-    reached = (len(cut) - 1) * hop + LENGTH
-    assert reached >= count
-    assert len(cut) == 1 or reached - hop < count
-
-
-def test_blocks_are_the_recording_hop_by_hop_then_zeros():
-    cut = blocks.split(noise(150), LENGTH, 16)
-    for i, block in enumerate(cut):
-        piece = noise(150)[48 * i : 48 * i + 64]
-        np.testing.assert_array_equal(block[: len(piece)], piece)
-        assert not block[len(piece) :].any()
-
-
-def test_neighbours_are_cross_faded_in_a_straight_line():
-    joined = blocks.join(np.repeat(np.float32([[0], [1], [1]]), LENGTH, axis=1), 16, 160)
-    assert not joined[:48].any()
-    np.testing.assert_allclose(joined[48:64], (np.arange(16) + 0.5) / 16)
-    np.testing.assert_allclose(joined[64:], 1.0)
-
-
-def test_without_overlap_blocks_are_cut_hard():
-    joined = blocks.join(np.repeat(np.float32([[0], [1]]), LENGTH, axis=1), 0, 128)
-    np.testing.assert_array_equal(joined, np.repeat([0, 1], LENGTH))
+def test_hard_cuts_are_the_recording_then_zeros(count):
+    samples = np.random.default_rng(count).standard_normal(count).astype(np.float32)
+    cut = blocks.split(samples, 64)
+    assert cut.shape == (-(-count // 64), 64)
+    np.testing.assert_array_equal(cut.reshape(-1)[:count], samples)
+    assert not cut.reshape(-1)[count:].any()
 
 
 def test_spans_by_hand():
     active = np.array([True, False, True, True, False, True])
-    assert blocks.spans(active, 100, 0, 550) == [(0, 1, 0, 100), (2, 4, 200, 400), (5, 6, 500, 550)]
-    assert blocks.spans(active, 100, 20, 450) == [(0, 1, 0, 90), (2, 4, 170, 330), (5, 6, 410, 450)]
-    assert blocks.spans(np.zeros(6, bool), 100, 0, 550) == []
-    assert blocks.spans(np.ones(6, bool), 100, 20, 450) == [(0, 6, 0, 450)]
+    assert blocks.spans(active, 100, 550) == [(0, 1, 0, 100), (2, 4, 200, 400), (5, 6, 500, 550)]
+    assert blocks.spans(np.zeros(6, bool), 100, 550) == []
+    assert blocks.spans(np.ones(6, bool), 80, 450) == [(0, 6, 0, 450)]
 
 
-@pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("count", SAMPLES)
-def test_active_and_inactive_spans_tile_the_recording(count, overlap):
-    active = np.random.default_rng(overlap).random(blocks.block_count(count, LENGTH, overlap)) < 0.5
-    both = sorted(span[2:] for which in (active, ~active) for span in blocks.spans(which, LENGTH, overlap, count))
+def test_active_and_inactive_spans_tile_the_recording(count):
+    active = np.random.default_rng(count).random(blocks.hearing_count(count, 64)) < 0.5
+    both = sorted(span[2:] for which in (active, ~active) for span in blocks.spans(which, 64, count))
     assert both[0][0] == 0
     assert both[-1][1] == count
     assert all(onset < offset for onset, offset in both)
     assert all(left[1] == right[0] for left, right in itertools.pairwise(both))
+
+
+@pytest.mark.parametrize(
+    ("samples", "starts"), [(1000, [0, 100, 700, 800]), (250, [0, 50, 50, 50]), (90, [0, 0, 0, 0])]
+)
+def test_hearings_lie_inside_of_the_recording(samples, starts):
+    assert [blocks.hearing_start(hearing, 100, 200, samples) for hearing in (0, 1, 7, 9)] == starts
+
+
+def test_weights_of_blocks_add_up_to_one():
+    total = np.zeros(8 * 3 + 2 * 4)
+    for block in range(3):
+        total[block * 8 : block * 8 + GRID.frames] += GRID.block_weights(block, 3)
+    np.testing.assert_allclose(total[4:-4], 1.0)
+
+
+def test_a_block_takes_its_context_and_what_its_level_is_taken_from():
+    assert GRID.frames == 16
+    assert GRID.samples == (16 + 6 - 1) * 4 + 8
+    assert GRID.first_sample(2) == 2 * 8 * 4 - (4 + 3) * 4 - 4
+
+
+def test_gates_open_and_close_in_a_straight_line_inside_of_what_is_active():
+    active = np.array([False, True, True, False])  # hearings of four frames
+    np.testing.assert_allclose(GRID.gate(active, 0), [0] * 8 + [0, 0.5, 1, 1, 1, 1, 1, 0.5])
+    np.testing.assert_allclose(GRID.gate(active, 1), [0, 0.5, 1, 1, 1, 1, 1, 0.5] + [0] * 8)
+
+
+def test_gates_do_not_close_at_the_ends_of_the_recording():
+    np.testing.assert_array_equal(GRID.gate(np.array([True]), 0), np.ones(16))

@@ -106,7 +106,7 @@ def test_the_chain_ends_in_a_model_that_evaluates_and_separates(chain, tmp_path)
     uss_jax(
         "separate", EXAMPLE, "--model", model, "--embedding", tmp_path / "q.npy", "--out", tmp_path / "by_embedding"
     )
-    assert (tmp_path / "by_embedding/yard/query.wav").is_file()
+    assert (tmp_path / "by_embedding/yard/q.wav").is_file()
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(chain, tmp_path):
@@ -153,13 +153,22 @@ def test_help_names_the_commands_without_loading_jax():
     [
         (["separate", "no such file.wav"], 1, "no such file.wav: no such file"),
         (["separate", "README.md"], 1, "README.md: not readable as audio"),
-        (["separate", "tests"], 1, "tests: a folder"),
+        (["separate", "tests"], 1, "tests: no audio files"),
         (["separate", EXAMPLE, "--classes", "Dogg"], 1, "did you mean 'Dog'"),
         (["separate", EXAMPLE, "--model", "tests"], 1, "tests: not a model directory"),
         (["separate", EXAMPLE, "--model", "huge"], 1, "neither a known model"),
         (["separate", EXAMPLE, "--levels", "7"], 2, "invalid choice: 7"),
         (["separate", EXAMPLE, "--together"], 2, "--together goes with --classes"),
-        (["separate", EXAMPLE, "--levels", "1", "--classes", "Dog"], 2, "not allowed with"),
+        (["separate", EXAMPLE, "--classes", "Dog=0.5"], 1, "'Dog=0.5' is not"),
+        (["separate", EXAMPLE, "--classes", "Dog=x", "Rain", "--together"], 1, "Dog=x: expected CLASS=WEIGHT"),
+        (["separate", EXAMPLE, "--classes", "Dog=-1", "Rain", "--together"], 1, "weights: expected one above 0"),
+        (["separate", EXAMPLE, "--not", "Rain"], 2, "ask for some"),
+        (["separate", EXAMPLE, "--classes", "Dog", "--not", "Rian"], 1, "did you mean 'Rain'"),
+        (["separate", EXAMPLE, "--span", "5-3"], 2, "5-3: expected two times"),
+        (["separate", EXAMPLE, "--span", "20-30"], 1, "yard.flac: span 20-30: not a time in the recording"),
+        (["separate", EXAMPLE, "--paper", "--span", "1-3"], 2, "--paper goes without"),
+        (["separate", EXAMPLE, "--overwrite", "--skip"], 2, "not allowed with"),
+        (["separate", EXAMPLE, "--format", "flac", "--subtype", "FLOAT"], 1, "'FLOAT': not a subtype of flac"),
         (["separate", EXAMPLE, EXAMPLE], 1, "both be written"),
         (["separate", EXAMPLE, "--query", "tests"], 1, "no audio files"),
         (["separate", EXAMPLE, "--embedding", "README.md"], 1, "not an embedding"),
@@ -219,6 +228,8 @@ def test_overwriting_replaces_results_and_nothing_else(tmp_path, capsys):
         "Rain.wav",
         "residual.wav",
         "timeline.json",
+        "labels.txt",
+        "report.html",
     }
     stem = str(tmp_path / "out" / "noise" / "Rain.wav")
     again = ["separate", str(tmp_path / "noise.wav"), "--query", stem, "--out", out, "--overwrite"]

@@ -1,6 +1,7 @@
 """The separator within other programs: a function under JAX's transformations, and StableHLO without the package."""
 
 import re
+import resource
 import subprocess
 import sys
 
@@ -122,8 +123,13 @@ def test_a_file_is_written_whole_or_not_at_all(exported, tmp_path):
     path = tmp_path / "separator.stablehlo"
     stablehlo.write(path, exported)
     whole = path.read_bytes()
-    with pytest.raises(AttributeError):
-        stablehlo.write(path, None)  # what fails while it is written
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as if the disk were full
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            stablehlo.write(path, exported)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [path]
     assert jax.export.deserialize(whole).mlir_module() == exported.mlir_module()

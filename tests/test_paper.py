@@ -15,13 +15,13 @@ import soundfile
 from seeded import NETWORKS, assert_close, normal, state
 
 from uss_jax import audio, audioset, blocks, cli, model_dir
+from uss_jax.conditions import THRESHOLD
 from uss_jax.evaluation import items, journal
 from uss_jax.evaluation.evaluate import Request, evaluate
 from uss_jax.evaluation.fsd import FsdKaggle2018
 from uss_jax.evaluation.run import Options
 from uss_jax.evaluation.workers import Workers
 from uss_jax.pytorch import names
-from uss_jax.separation import THRESHOLD
 
 reference_inference = pytest.importorskip("reference_inference")
 
@@ -63,7 +63,7 @@ def hearing(scene: Path) -> names.State:
     Random weights would hear everything or nothing: the outputs are shifted and scaled.
     """
     weights = state("Cnn14")
-    segments = blocks.split(audio.read_mono(scene, 32_000), SEGMENT, 0)
+    segments = blocks.split(audio.read_mono(scene, 32_000), SEGMENT)
     variables = names.to_linen(weights, NETWORKS["Cnn14"].tensors)
     logits = np.asarray(jax.jit(NETWORKS["Cnn14"].module.apply)(variables, segments).logits)
     scale = 0.7 / logits.std(axis=0)

@@ -89,6 +89,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 # What is imported
 
 
+def test_loading_imports_nothing_that_separating_does_not_need():
+    """Each of them takes a tenth of a second to two seconds."""
+    unneeded = ["optax", "orbax", "tensorflow_datasets", "grain", "matplotlib", "numba", "scipy.signal", "sklearn"]
+    code = f"import sys, uss_jax; uss_jax.load('tiny'); print([m for m in {unneeded} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("sample_rate_hz", "window", "bands", "low_hz", "high_hz"),
     [(32_000, 1024, 64, 50.0, 14_000.0), (32_000, 512, 16, 50.0, 14_000.0), (44_100, 2048, 128, 0.0, 22_050.0)],

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from uss_jax import audio, masking
-from uss_jax import grid as cutting
+from uss_jax import audio, blocks, masking
 from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.blocks import Grid
 from uss_jax.conditions import conditions
-from uss_jax.grid import Grid
 from uss_jax.inference import Inference
 from uss_jax.targets import Target
 
@@ -76,7 +75,7 @@ class BlockMasks:
         self._inference, self._wanted = inference, wanted
         self._all_targets = [*wanted.targets, *wanted.excluded]
         self.segment_samples = inference.networks.segment_samples
-        self.count = cutting.hearing_count(wanted.samples, grid.core * grid.hop)
+        self.count = blocks.hearing_count(wanted.samples, grid.core * grid.hop)
 
     def pieces(self, numbers: range, channels: np.ndarray, heard: np.ndarray, begins: int) -> Iterator[Piece]:
         """The pieces that some blocks give.
@@ -164,7 +163,7 @@ class BlockMasks:
     def _conditions(self, group: list[int], heard: np.ndarray, begins: int) -> list[np.ndarray]:
         """For each target (blocks of the group, condition)."""
         length, core = self._inference.networks.segment_samples, self.grid.core * self.grid.hop
-        starts = [cutting.hearing_start(block, core, length, self._wanted.samples) - begins for block in group]
+        starts = [blocks.hearing_start(block, core, length, self._wanted.samples) - begins for block in group]
         segments = np.stack([audio.fit_length(heard[start : start + length], length) for start in starts])
         probabilities = np.stack([self._wanted.probabilities[2 * block : 2 * block + 2].max(axis=0) for block in group])
         return conditions(self._inference, self._all_targets, segments, probabilities)

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import dataclasses
-import functools
 import io
 import json
 import logging
@@ -16,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-SUBTYPES = ("FLOAT", "PCM_16", "PCM_24")
+    from uss_jax.targets import Wish
+
+FORMATS = ("wav", "flac", "ogg", "mp3")
+SUBTYPES = ("FLOAT", "PCM_16", "PCM_24", "PCM_32")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args.run(args)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"uss-jax: {_one_line(error)}\n")
+        sys.stderr.write(f"uss-jax: {one_line(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("uss-jax: interrupted\n")
@@ -38,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Its message without line breaks and control characters, which names in files may hold."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
 
@@ -52,19 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run, usage_error=command.error)
         return command
 
-    command = add("separate", separate, "separate the sounds of recordings")
-    command.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
-    command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
-    wanted = command.add_mutually_exclusive_group()
-    wanted.add_argument("--levels", nargs="+", type=int, choices=range(1, 7), default=[], help="default 1 2 3")
-    wanted.add_argument("--classes", nargs="+", default=[], help="AudioSet names, indices or mids, a stem each")
-    wanted.add_argument("--query", nargs="+", type=Path, default=[], help="example recordings of what is wanted")
-    wanted.add_argument("--embedding", type=Path, metavar="F.npy", help="a query made by `uss-jax embed`")
-    command.add_argument("--together", action="store_true", help="one stem of all --classes")
-    command.add_argument("--paper", action="store_true", help="the reference's inference: hard cuts, mono 32 kHz")
-    command.add_argument("--out", type=Path, default=Path("separated"), metavar="DIR", help="default ./separated")
-    command.add_argument("--overwrite", action="store_true", help="replace results of the same name")
-    command.add_argument("--subtype", choices=SUBTYPES, default="FLOAT", help="of the WAV files, default FLOAT")
+    _add_separate(add("separate", separate, "separate the sounds of recordings"))
 
     command = add("tag", tag, "tell which sounds are active when")
     command.add_argument("audio", nargs="+", type=Path, metavar="AUDIO")
@@ -125,6 +115,59 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_separate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("audio", nargs="+", type=Path, metavar="AUDIO", help="sound files, and folders of them")
+    command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
+    wanted = command.add_argument_group("what to separate; all of it in one go, levels 1 2 3 unless something is said")
+    wanted.add_argument("--levels", nargs="+", type=int, choices=range(1, 7), default=[], help="of the ontology")
+    wanted.add_argument(
+        "--classes", nargs="+", default=[], metavar="X", help="AudioSet names, indices or mids, a stem each"
+    )
+    wanted.add_argument("--together", action="store_true", help="one stem of all --classes; X=0.5 weighs one")
+    wanted.add_argument("--not", nargs="+", default=[], dest="excluded", metavar="X", help="classes to keep out")
+    wanted.add_argument(
+        "--query", nargs="+", type=Path, default=[], metavar="AUDIO_OR_DIR", help="examples of it, a stem each"
+    )
+    wanted.add_argument("--embedding", type=Path, metavar="F.npy", help="a query made by `uss-jax embed`")
+    wanted.add_argument(
+        "--span", nargs="+", type=_span, default=[], metavar="A-B", help="what sounds from second A to B, anywhere"
+    )
+    how = command.add_argument_group("how")
+    how.add_argument(
+        "--channels",
+        choices=("shared", "each"),
+        default="shared",
+        help="find masks for all channels together (default), or for each by itself",
+    )
+    how.add_argument(
+        "--sum",
+        choices=("residual", "consistent"),
+        default="residual",
+        help="what no stem has goes to the residual (default), or is shared among the stems of a level",
+    )
+    how.add_argument("--paper", action="store_true", help="the reference's inference: hard cuts, mono 32 kHz")
+    out = command.add_argument_group("output")
+    out.add_argument("--out", type=Path, default=Path("separated"), metavar="DIR", help="default ./separated")
+    existing = out.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace results of the same name")
+    existing.add_argument("--skip", action="store_true", help="leave out recordings that have results")
+    out.add_argument("--format", choices=FORMATS, default="wav", help="of the stems, default wav")
+    out.add_argument("--subtype", choices=SUBTYPES, help="default FLOAT for wav, PCM_24 for flac")
+    out.add_argument("--no-report", action="store_true", help="no report.html")
+
+
+def _span(text: str) -> tuple[float, float]:
+    """Onset and offset in seconds, of an argument such as 3.2-5."""
+    onset, _, offset = text.partition("-")
+    try:
+        span = float(onset), float(offset)
+    except ValueError:
+        span = (0.0, 0.0)
+    if not 0.0 <= span[0] < span[1] < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected two times in seconds, as 3.2-5")
+    return span
+
+
 def _positive(text: str) -> int:
     """A count of at least 1, of an argument."""
     if not text.isdecimal() or int(text) < 1:
@@ -149,48 +192,76 @@ def separate(args: argparse.Namespace) -> None:
 
     if args.together and not args.classes:
         args.usage_error("--together goes with --classes")
+    if args.excluded and not (args.levels or args.classes or args.query or args.embedding or args.span):
+        args.usage_error("--not says what to keep out of stems: ask for some (the rest of a class is its residual.wav)")
+    if args.paper and (args.span or args.excluded or args.channels == "each" or args.sum == "consistent"):
+        args.usage_error("--paper goes without --span, --not, --channels and --sum")
     read = [*args.query, *([args.embedding] if args.embedding else [])]
-    folders = results.folders(args.audio, args.out, args.overwrite, read)
+    recordings = results.folders(args.audio, args.out, args.overwrite, read, args.skip)
 
-    from uss_jax import audio, audioset, files, separation
+    from uss_jax import progress, separation
 
-    for query in args.classes:
-        audioset.find_class(query)
+    output = results.Output(
+        args.format, args.subtype, not args.no_report, args.channels, args.sum == "consistent", args.paper
+    )
+    wish = _wish(args)
+    wish.targets(), wish.excluded_targets()  # what is wrong with them is told before the model is loaded
     model = separation.Model.load(args.model)
-    embedding = None
+    wish = dataclasses.replace(wish, embeddings=_embeddings(args, model))
+    for path, folder in recordings.items():
+        with progress.stages(path.name) as watch:
+            timeline = results.separate_file(model, path, folder, wish, output, watch, overwrite=args.overwrite)
+        if timeline or not (wish.embeddings or wish.spans):
+            sys.stdout.write(results.table(path, timeline))
+        sys.stdout.write(f"{results.summary(folder)} in {folder}\n")
+
+
+def _wish(args: argparse.Namespace) -> "Wish":
+    """What the arguments ask for, but for queries by example."""
+    from uss_jax.targets import Wish
+
+    classes, weights = [], []
+    for text in args.classes:
+        name, _, weight = text.rpartition("=") if args.together and "=" in text else (text, "", "1")
+        try:
+            weights.append(float(weight))
+        except ValueError as error:
+            raise ValueError(f"{text}: expected CLASS=WEIGHT, with a number") from error
+        classes.append(name)
+    weighted = tuple(weights) if set(weights) - {1.0} else ()
+    return Wish(
+        levels=tuple(args.levels),
+        classes=tuple(classes),
+        together=args.together,
+        weights=weighted,
+        spans=tuple(args.span),
+        excluded=tuple(args.excluded),
+    )
+
+
+def _embeddings(args: argparse.Namespace, model: Any) -> dict[str, "np.ndarray"]:
+    """The queries by example, named by their files and folders."""
+    found: dict[str, np.ndarray] = {}
+    for path in args.query:
+        name = path.resolve().stem
+        while name in found:
+            name += "+"
+        found[name] = _embedding(model, [path])
     if args.embedding:
-        embedding = _read_embedding(args.embedding, model)
-    elif args.query:
-        embedding = _embedding(model, args.query)
-    path_of = results.stem_path
-    if args.paper:
-        path_of = functools.partial(results.paper_path, query=next(iter(read), None))
-    for path, folder in zip(args.audio, folders, strict=True):
-        samples, sample_rate_hz = audio.read(path)
-        separated = model.separate(
-            samples,
-            sample_rate_hz,
-            levels=args.levels,
-            classes=args.classes,
-            together=args.together,
-            embedding=embedding,
-            paper=args.paper,
-        )
-        with files.new_folder(folder, args.overwrite) as temporary:
-            results.write(temporary, path, separated, args.subtype, path_of)
-        if embedding is None:
-            sys.stdout.write(results.table(path, separated.timeline))
-        sys.stdout.write(f"{len(separated.stems)} stems and residual.wav in {folder}\n")
+        name = args.embedding.stem
+        found[name if name not in found else name + "+"] = _read_embedding(args.embedding, model)
+    return found
 
 
 def tag(args: argparse.Namespace) -> None:
     """Prints what is active when."""
-    from uss_jax import audio, results, separation
+    from uss_jax import progress, recording, results, separation
 
     model = separation.Model.load(args.model)
     found = {}
     for path in args.audio:
-        found[str(path)] = model.tag(*audio.read(path))
+        with progress.stages(path.name) as watch:
+            found[str(path)] = model.tag_source(recording.Recording(path), watch=watch)
         if not args.json:
             sys.stdout.write(results.table(path, found[str(path)]))
     if args.json:

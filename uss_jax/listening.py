@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from uss_jax import audio, audioset, blocks, grid, targets
+from uss_jax import audio, audioset, blocks, targets
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.conditions import THRESHOLD
 from uss_jax.inference import Inference
@@ -14,7 +14,7 @@ from uss_jax.separated import Event
 from uss_jax.stretches import Source, stretches
 from uss_jax.targets import Target
 
-LEVEL = 10 ** (-22 / 20)  # RMS of the loudest two seconds, as the networks hear every recording
+LEVEL = 10 ** (-20 / 20)  # RMS of the loudest two seconds, as the networks hear every recording
 SILENCE = 1e-10  # a recording whose loudest two seconds have a lower RMS is silent
 CANCELLED = 0.01  # of the channels' energy: where their mean has less, the loudest channel is heard instead
 INAUDIBLE = 1e-5  # a segment whose samples, at that level, are no greater holds no sound
@@ -101,7 +101,7 @@ def listen(
       ValueError: as reading does.
     """
     length, samples = inference.networks.segment_samples, measured.model_samples(source.sample_rate_hz)
-    count = grid.hearing_count(samples, step)
+    count = blocks.hearing_count(samples, step)
     probabilities = np.zeros((count, audioset.CLASS_COUNT), np.float32)
     if measured.gain == 0.0:
         return probabilities
@@ -112,7 +112,7 @@ def listen(
         end = (stretch.start_s + stretch.seconds) * SAMPLE_RATE_HZ
         last = min(count, (end - 1) // step + 1)
         begins = (stretch.start_s - stretch.margin_s) * SAMPLE_RATE_HZ
-        starts = [grid.hearing_start(i, step, length, samples) - begins for i in range(first, last)]
+        starts = [blocks.hearing_start(i, step, length, samples) - begins for i in range(first, last)]
         segments = [audio.fit_length(heard[start : start + length], length) for start in starts]
         audible = [i for i, segment in enumerate(segments) if np.abs(segment).max() > INAUDIBLE]
         if audible:
@@ -150,7 +150,7 @@ def timeline(wanted: Sequence[Target], probabilities: np.ndarray, step: int, sam
         if not target.class_indices:
             continue
         level = targets.activity(target, probabilities)
-        for first, last, onset, offset in blocks.spans(level >= THRESHOLD, step, 0, samples):
+        for first, last, onset, offset in blocks.spans(level >= THRESHOLD, step, samples):
             run = level[first:last]
             events.append(
                 Event(

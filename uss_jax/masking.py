@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uss_jax import signal
-from uss_jax.grid import Grid
+from uss_jax.blocks import Grid
 
 BAND_TOP = (0.84, 0.91)  # of half the lower rate: the highest bins that resampling leaves whole
 

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import rich.console
+import rich.markup
 import rich.progress
+
+from uss_jax.separated import Progress
 
 Item = TypeVar("Item")
 
@@ -36,6 +39,26 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
     """Yields the items while a bar shows how far it is."""
     with bar() as display:
         yield from display.track(items, total=total, description=description)
+
+
+@contextlib.contextmanager
+def stages(name: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar for each stage of the separation of a recording; the block tells what it is given how far it is."""
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with _display(*columns) as display:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def watch(told: Progress) -> None:
+            if told.stage not in tasks:
+                tasks[told.stage] = display.add_task(rich.markup.escape(f"{name}: {told.stage}"), total=1.0)
+            display.update(tasks[told.stage], completed=told.share)
+
+        yield watch
 
 
 @contextlib.contextmanager

@@ -1,12 +1,16 @@
 """Queries from recordings: the mean condition of examples (paper, section III-F)."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from uss_jax import audio, progress
-from uss_jax.anchors import Anchors
-from uss_jax.dataset import Clips
 from uss_jax.inference import Inference
 from uss_jax.model_dir import Networks
+
+if TYPE_CHECKING:  # what reads datasets takes long to import, and separating needs none
+    from uss_jax.anchors import Anchors
+    from uss_jax.dataset import Clips
 
 CLIPS_OF_CLASS = 100  # at most so many sources make the mean condition of a class (paper's evaluation)
 
@@ -39,7 +43,7 @@ def example_condition(inference: Inference, recordings: list[np.ndarray]) -> np.
     return np.mean(means, axis=0)
 
 
-def class_conditions(networks: Networks, clips: Clips, anchors: Anchors) -> np.ndarray:
+def class_conditions(networks: Networks, clips: "Clips", anchors: "Anchors") -> np.ndarray:
     """The mean condition of each class's anchors, up to 100 of the surest: (classes, condition).
 
     The classes are those of `networks.config["classes"]`, in that order.

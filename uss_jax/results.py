@@ -1,49 +1,107 @@
-"""What `uss-jax separate` leaves behind for a recording: stems, residual and timeline."""
+"""What `uss-jax separate` leaves behind for a recording: stems, residual, timeline, labels and report."""
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from uss_jax import audioset
 
 if TYPE_CHECKING:
-    from uss_jax.separation import Event, Separation, Stem
+    from uss_jax.separated import Chunk, Event, Watcher
+    from uss_jax.separation import Model
+    from uss_jax.targets import Target, Wish
 
 LONGEST_NAME = 100  # characters of a stem's file name
+TIMELINE = "timeline.json"
+RESIDUAL = "residual"  # no stem has this name, see `targets.named_apart`
 
 
-def folders(paths: Sequence[Path], out: Path, overwrite: bool, kept: Sequence[Path] = ()) -> list[Path]:
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """How a separation is made and written.
+
+    Attributes:
+      format, subtype: of the sound files, see `audio.FORMATS`; None for the format's usual subtype.
+      report: write `report.html`.
+      channels, consistent: see `Model.separate`.
+      paper: the reference's inference and file names.
+    """
+
+    format: str = "wav"
+    subtype: str | None = None
+    report: bool = True
+    channels: str = "shared"
+    consistent: bool = False
+    paper: bool = False
+
+
+class Pieces(Protocol):
+    """A separation that comes in chunks, such as `streaming.Stream`."""
+
+    targets: list["Target"]
+    timeline: list["Event"]
+    sample_rate_hz: int
+    channels: int
+    samples: int
+
+    def __iter__(self) -> Iterator["Chunk"]:
+        """Yields the chunks in order."""
+
+
+def folders(
+    paths: Sequence[Path], out: Path, overwrite: bool, kept: Sequence[Path] = (), skip: bool = False
+) -> dict[Path, Path]:
     """The result folder of each recording, checked before any work begins.
 
     Args:
-      paths: the recordings.
+      paths: the recordings, and folders of them, whose inner folders are kept.
       out: folder of the result folders.
       overwrite: earlier results may be replaced; nothing else ever is.
       kept: further files and folders that are read.
+      skip: recordings that have results are left out.
 
     Raises:
       ValueError: a recording is missing, two have one name, or a folder exists and may not be replaced.
     """
-    found: dict[Path, Path] = {}
+    owner: dict[Path, Path] = {}
+    for path, folder in _recordings(paths, out):
+        if folder in owner:
+            raise ValueError(f"{owner[folder]} and {path} would both be written to {folder}")
+        owner[folder] = path
+    recordings = {path: folder for folder, path in owner.items()}
+    for path, folder in list(recordings.items()):
+        if not os.path.lexists(folder):
+            continue
+        if skip and (folder / TIMELINE).is_file():
+            del recordings[path]
+            continue
+        if not overwrite:
+            raise ValueError(f"{folder}: exists already; choose another --out, --skip it or --overwrite it")
+        if folder.is_symlink() or not (folder / TIMELINE).is_file():
+            raise ValueError(f"{folder}: not a result of `uss-jax separate`, so it is not overwritten")
+        for read in (*recordings, *kept):
+            if folder.resolve() in (read.resolve(), *read.resolve().parents):
+                raise ValueError(f"{folder}: not overwritten, since {read} is to be read from it")
+    return recordings
+
+
+def _recordings(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
+    """Each recording, and the folder of its results."""
     for path in paths:
-        if not path.exists():
+        if os.path.isdir(path):
+            from uss_jax import audio
+
+            for file in audio.find_files(path):
+                inner = [file_name(part) for part in file.relative_to(path).parent.parts]
+                yield file, out.joinpath(*inner, file_name(file.stem))
+        elif not os.path.lexists(path):
             raise ValueError(f"{path}: no such file")
-        folder = out / file_name(path.stem)
-        if folder in found:
-            raise ValueError(f"{found[folder]} and {path} would both be written to {folder}")
-        if os.path.lexists(folder):
-            if not overwrite:
-                raise ValueError(f"{folder}: exists already; choose another --out or allow overwriting (--overwrite)")
-            if folder.is_symlink() or not (folder / "timeline.json").is_file():
-                raise ValueError(f"{folder}: not a result of `uss-jax separate`, so it is not overwritten")
-            for read in (*paths, *kept):
-                if folder.resolve() in (read.resolve(), *read.resolve().parents):
-                    raise ValueError(f"{folder}: not overwritten, since {read} is to be read from it")
-        found[folder] = path
-    return list(found)
+        else:
+            yield path, out / file_name(path.stem)
 
 
 def file_name(name: str, suffix: str = "") -> str:
@@ -52,43 +110,140 @@ def file_name(name: str, suffix: str = "") -> str:
     return ((safe if safe.strip(" .") else "stem") + suffix).strip(" .")
 
 
-def stem_path(stem: "Stem") -> str:
-    """Where a stem goes: in a folder per level where separated by level."""
-    name = file_name(stem.name, ".wav")
-    return f"level{stem.level}/{name}" if stem.level else name
+def stem_path(target: "Target") -> str:
+    """Where a stem goes, but for its suffix: in a folder per level where separated by level."""
+    name = file_name(target.name)
+    return f"level{target.level}/{name}" if target.level else name
 
 
-def paper_path(stem: "Stem", query: Path | None) -> str:
-    """Where the reference puts it: `level=1/Animal.wav`, `0_Speech.wav`, `0_Speech;74_Dog.wav`, `query=folder.wav`."""
-    if stem.level:
-        return f"level={stem.level}/{file_name(stem.name, '.wav')}"
-    if stem.class_indices:
-        names = zip(stem.class_indices, audioset.class_names(stem.class_indices), strict=True)
-        return file_name(";".join(f"{index}_{name}" for index, name in names), ".wav")
-    return file_name(f"query={query.stem}" if query else stem.name, ".wav")
+def paper_path(target: "Target") -> str:
+    """Where the reference puts it: `level=1/Animal`, `0_Speech`, `0_Speech;74_Dog`, `query=folder`."""
+    if target.level:
+        return f"level={target.level}/{file_name(target.name)}"
+    if target.class_indices:
+        names = zip(target.class_indices, audioset.class_names(target.class_indices), strict=True)
+        return file_name(";".join(f"{index}_{name}" for index, name in names))
+    return file_name(f"query={target.name}")
 
 
-def write(folder: Path, source: Path, separation: "Separation", subtype: str, path_of: Callable[["Stem"], str]) -> None:
-    """Writes stems, `residual.wav` and `timeline.json`; `path_of` says where in the folder a stem goes."""
-    from uss_jax import audio, files
+def stem_files(targets: Sequence["Target"], path_of: Callable[["Target"], str], suffix: str) -> dict[str, str]:
+    """The file of each stem and of the residual, by name, relative to the folder; no two are one on any system."""
+    found = {RESIDUAL: RESIDUAL + suffix}
+    taken = {RESIDUAL + suffix}
+    for target in targets:
+        path, number = path_of(target) + suffix, 2
+        while path.casefold() in taken:
+            path, number = f"{path_of(target)}-{number}{suffix}", number + 1
+        taken.add(path.casefold())
+        found[target.name] = path
+    return found
 
-    listed = []
-    for stem in separation.stems.values():
-        path = folder / path_of(stem)
-        files.make_folder(path.parent)
-        audio.write(path, stem.audio, separation.sample_rate_hz, subtype)
-        listed.append({"name": stem.name, "level": stem.level, "mid": stem.mid, "file": str(path.relative_to(folder))})
-    audio.write(folder / "residual.wav", separation.residual, separation.sample_rate_hz, subtype)
-    files.write_json(
-        folder / "timeline.json",
-        {
-            "audio": source.name,
-            "sample_rate_hz": separation.sample_rate_hz,
-            "seconds": len(separation.residual) / separation.sample_rate_hz,
-            "stems": listed,
-            "events": [dataclasses.asdict(event) for event in separation.timeline],
-        },
-    )
+
+def separate_file(
+    model: "Model",
+    path: Path,
+    folder: Path,
+    wish: "Wish",
+    output: Output,
+    watch: "Watcher" = lambda progress: None,
+    *,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> list["Event"]:
+    """Separates a recording into a folder, all or nothing, in memory that does not grow with its length.
+
+    Args:
+      model: that separates.
+      path: of the recording.
+      folder: where to.
+      wish: what is asked for.
+      output: how it is written.
+      watch: is told how far it is; what it raises ends the separation.
+      title: what the recording is called in the results; its file's name unless given.
+      overwrite: replace the folder.
+
+    Returns:
+      The timeline.
+
+    Raises:
+      ValueError: the recording, or what is asked for, is wrong; the message names the recording.
+    """
+    from uss_jax import audio, files, paper, recording
+
+    try:
+        source = recording.Recording(path)
+        channels = 1 if output.paper else source.channels
+        audio.check_output(output.format, output.subtype, source.sample_rate_hz, channels)
+        pieces: Pieces
+        if output.paper:
+            pieces = paper.Whole(model.separate_as_paper(*audio.read(path), wish))
+        else:
+            pieces = model.stream(source, wish, channels=output.channels, consistent=output.consistent, watch=watch)
+        with files.new_folder(folder, overwrite) as temporary:
+            return _write(temporary, title or path.name, pieces, output, watch)
+    except ValueError as error:
+        if str(path) in str(error) or str(folder) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _write(folder: Path, title: str, pieces: Pieces, output: Output, watch: "Watcher") -> list["Event"]:
+    from uss_jax import audio, files, report
+    from uss_jax.separated import Progress
+
+    rate, channels = pieces.sample_rate_hz, pieces.channels
+    path_of = paper_path if output.paper else stem_path
+    paths = stem_files(pieces.targets, path_of, audio.FORMATS[output.format].suffix)
+    page = report.Builder(title, rate, channels, pieces.samples, pieces.targets) if output.report else None
+    with contextlib.ExitStack() as opened:
+        writers = {}
+        for name, path in paths.items():
+            files.make_folder((folder / path).parent)
+            writer = audio.Writer(
+                folder / path, rate, channels, format=output.format, subtype=output.subtype, frames=pieces.samples
+            )
+            writers[name] = opened.enter_context(writer)
+        for chunk in pieces:
+            for name, writer in writers.items():
+                writer.write(chunk.residual if name == RESIDUAL else chunk.stem(name))
+            if page:
+                page.add(chunk)
+            done = (chunk.start + len(chunk.mixture)) / pieces.samples
+            watch(Progress("separating", done, tuple(pieces.timeline)))
+    files.write_json(folder / TIMELINE, timeline(title, pieces, paths))
+    files.write_text(folder / "labels.txt", labels(pieces.timeline))
+    if page:
+        files.write_text(folder / "report.html", page.html(pieces.timeline, paths))
+    return pieces.timeline
+
+
+def timeline(title: str, pieces: Pieces, paths: dict[str, str]) -> dict[str, Any]:
+    """What `timeline.json` holds."""
+    stems = [
+        {"name": target.name, "level": target.level, "mid": target.mid, "file": paths[target.name]}
+        for target in pieces.targets
+    ]
+    return {
+        "audio": title,
+        "sample_rate_hz": pieces.sample_rate_hz,
+        "seconds": pieces.samples / pieces.sample_rate_hz,
+        "stems": stems,
+        "events": [dataclasses.asdict(event) for event in pieces.timeline],
+    }
+
+
+def labels(events: Sequence["Event"]) -> str:
+    """Events as Audacity imports labels: onset, offset and name between tabs, by time."""
+    ordered = sorted(events, key=lambda event: (event.onset_s, event.level or 0))
+    return "".join(f"{event.onset_s:.6f}\t{event.offset_s:.6f}\t{event.name}\n" for event in ordered)
+
+
+def summary(folder: Path) -> str:
+    """How many stems a result folder has, in words."""
+    from uss_jax import files
+
+    count = len(files.read_json(folder / TIMELINE)["stems"])
+    return f"{count} stem{'' if count == 1 else 's'} and the residual"
 
 
 def table(source: Path, events: Sequence["Event"]) -> str:

@@ -1,20 +1,41 @@
 """A model in use: tags recordings, and separates their sounds."""
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from uss_jax import audio, audioset, blocks, compilation_cache, model_dir, queries, targets
+from uss_jax import (
+    audio,
+    audioset,
+    blocks,
+    compilation_cache,
+    listening,
+    model_dir,
+    paper,
+    parallel,
+    queries,
+    stablehlo,
+    streaming,
+    targets,
+)
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.block_masks import BlockMasks, Wanted
+from uss_jax.blocks import Grid
 from uss_jax.inference import Inference
-from uss_jax.separated import Event, Separation, Stem
-from uss_jax.targets import Target
+from uss_jax.listening import Measured
+from uss_jax.recording import MAX_CHANNELS, RATES_HZ, Recording
+from uss_jax.separated import Event, Progress, Separation, Stem, Watcher
+from uss_jax.streaming import Stream
+from uss_jax.stretches import Samples, Source
+from uss_jax.targets import Target, Wish
 
-THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
-MOST_CHANNELS = 64  # more are taken for (channels, time), which is the wrong way round
-PAPER_SILENCE = 1e-6  # a node whose greatest sample is no higher has no stem (reference)
-OVERLAP_SHARE = 0.25  # of a block, shared with its neighbour
+CHANNELS = ("shared", "each")
+CONTEXT_S = 0.25  # on either side of a block, at least
 
 
 class Model:
@@ -25,16 +46,20 @@ class Model:
       inference: its compiled passes.
     """
 
-    def __init__(self, networks: model_dir.Networks, batch_size: int = 8) -> None:
+    def __init__(self, networks: model_dir.Networks, batch_size: int | None = None) -> None:
+        """Puts a model to use; `batch_size` is of every pass of its networks, by default what suits the device."""
         self.networks = networks
-        self.inference = Inference(networks, batch_size)
-        self._overlap = int(OVERLAP_SHARE * networks.segment_samples)
+        self.inference = Inference(networks, batch_size or parallel.inference_batch())
 
     @classmethod
     def load(cls, name_or_dir: str | Path) -> "Model":
         """See `uss_jax.load`."""
         compilation_cache.enable()
         return cls(model_dir.load(name_or_dir))
+
+    def function(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """The separator as a pure function, for `jax.jit`, `jax.vmap` and `jax.grad`: see `stablehlo.function`."""
+        return stablehlo.function(self.networks)
 
     def tag(self, samples: np.ndarray, sample_rate_hz: int, levels: Sequence[int] = (1, 2, 3)) -> list[Event]:
         """Active classes and ontology nodes over time, without separation.
@@ -50,14 +75,22 @@ class Model:
         Raises:
           ValueError: the audio or a level is wrong.
         """
-        mono = self._to_model(_checked(samples, sample_rate_hz), sample_rate_hz)
-        probabilities = self.inference.probabilities(self._split(mono, self._overlap))
+        return self.tag_source(_source(samples, sample_rate_hz), levels)
+
+    def tag_source(
+        self, source: Source, levels: Sequence[int] = (1, 2, 3), watch: Watcher = lambda progress: None
+    ) -> list[Event]:
+        """As `tag`, of a recording that is read as a stream; `watch` is told how far it is."""
         wanted = targets.of_levels(levels) if levels else []
         listed = {target.mid for target in wanted}
         wanted += [
             Target(sound.name, (sound.index,), mid=sound.mid) for sound in audioset.classes() if sound.mid not in listed
         ]
-        return self._timeline(wanted, probabilities, len(mono), self._overlap)
+        measured = listening.measure(source)
+        step = self._step()
+        told = functools.partial(Progress, "listening")
+        probabilities = listening.listen(source, measured, self.inference, step, lambda share: watch(told(share)))
+        return listening.timeline(wanted, probabilities, step, measured.model_samples(source.sample_rate_hz))
 
     def embed(self, recordings: Sequence[np.ndarray], sample_rate_hz: int) -> np.ndarray:
         """The query of example recordings, each (time,) or (time, channels): (condition,).
@@ -66,7 +99,8 @@ class Model:
           ValueError: the model does not separate, or all recordings are silent.
         """
         self._need_separator()
-        examples = [self._to_model(_checked(recording, sample_rate_hz), sample_rate_hz) for recording in recordings]
+        checked = [_checked(recording, sample_rate_hz) for recording in recordings]
+        examples = [audio.resample(x.mean(axis=1), sample_rate_hz, SAMPLE_RATE_HZ) for x in checked]
         return queries.example_condition(self.inference, examples)
 
     def separate(
@@ -75,22 +109,34 @@ class Model:
         sample_rate_hz: int,
         *,
         levels: Sequence[int] = (),
-        classes: Sequence[str | int] | str | int = (),
+        classes: Sequence[str | int] | Mapping[str | int, float] | str | int = (),
         together: bool = False,
-        query: Sequence[np.ndarray] = (),
-        embedding: np.ndarray | None = None,
+        query: Sequence[np.ndarray] | Mapping[str, Sequence[np.ndarray]] = (),
+        embedding: np.ndarray | Mapping[str, np.ndarray] | None = None,
+        spans: Sequence[tuple[float, float]] = (),
+        exclude: Sequence[str | int] | str | int = (),
+        channels: str = "shared",
+        consistent: bool = False,
         paper: bool = False,
     ) -> Separation:
         """Separates by ontology level (1, 2 and 3 unless something is asked for), by class, or by example.
+
+        What is asked for in one call shares all work that can be shared.
 
         Args:
           samples: (time,) or (time, channels).
           sample_rate_hz: its rate.
           levels: a stem for every active node of these ontology levels.
           classes: a stem for each of these class names, indices or machine ids; silence where it is never active.
-          together: one stem of all the classes.
-          query: example recordings of what is wanted, each (time,) or (time, channels), at the same rate.
-          embedding: (condition,), a query from `embed`.
+          together: one stem of all the classes; `classes` may then give each a weight.
+          query: example recordings of what is wanted, each (time,) or (time, channels), at the same rate; several
+            queries by name.
+          embedding: (condition,), a query from `embed`; several by name.
+          spans: (onset, offset) in seconds: a stem of what sounds there, wherever it sounds.
+          exclude: classes that are kept out of the stems where they are active.
+          channels: `shared`, the masks are made of the mean of the channels (of the loudest, where they cancel out) and
+            applied to each; or `each`, of each channel by itself.
+          consistent: the stems of a level share what they leave of the input, wherever one of them is active.
           paper: the reference's inference: mono, at the model's rate, hard cuts, what the tagger hears in the block as
             the query, its elements other than the target's classes set to 0 (which means little for a latent query).
 
@@ -102,130 +148,118 @@ class Model:
         """
         self._need_separator()
         classes = [classes] if isinstance(classes, str | int) else classes
-        if sum(map(bool, (len(levels), len(classes), len(query), embedding is not None))) > 1:
-            raise ValueError("ask for one of: levels, classes, query, embedding")
-        if len(query):
-            embedding = self.embed(query, sample_rate_hz)
-        if embedding is not None:
-            wanted = [Target("query", condition=checked_condition(embedding, self.networks))]
-        elif len(classes):
-            wanted = targets.of_classes(classes, together)
-        else:
-            wanted = targets.of_levels(levels or (1, 2, 3))
-        return self.separate_targets(samples, sample_rate_hz, wanted, paper)
+        if not isinstance(query, Mapping):
+            query = {"query": query} if len(query) else {}
+        if not isinstance(embedding, Mapping):
+            embedding = {} if embedding is None else {"query": embedding}
+        embeddings = {name: self.embed(recordings, sample_rate_hz) for name, recordings in query.items()}
+        wish = Wish(
+            levels=tuple(levels),
+            classes=tuple(classes),
+            together=together,
+            weights=tuple(classes.values()) if isinstance(classes, Mapping) else (),
+            embeddings=embeddings | {name: checked_condition(x, self.networks) for name, x in embedding.items()},
+            spans=tuple(spans),
+            excluded=(exclude,) if isinstance(exclude, str | int) else tuple(exclude),
+        )
+        if paper:
+            return self.separate_as_paper(samples, sample_rate_hz, wish)
+        stream = self.stream(_source(samples, sample_rate_hz), wish, channels=channels, consistent=consistent)
+        return _collect(stream, np.shape(samples))
 
     def separate_targets(
         self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target], paper: bool = False
     ) -> Separation:
         """What `separate` does once it is known what to separate; raises and returns as it does."""
-        samples = _checked(samples, sample_rate_hz)
         if paper:
-            samples = self._to_model(samples, sample_rate_hz)
-            sample_rate_hz = audio.SAMPLE_RATE_HZ
-        overlap = 0 if paper else self._overlap
-        channels = [audio.resample(x, sample_rate_hz, audio.SAMPLE_RATE_HZ) for x in np.atleast_2d(samples.T)]
-        mono = np.mean(channels, axis=0)
-        mono_blocks = self._split(mono, overlap)
-        hears = any(target.class_indices for target in wanted)  # queries by example do not ask what is active
-        silence = np.zeros((len(mono_blocks), audioset.CLASS_COUNT), np.float32)
-        probabilities = self.inference.probabilities(mono_blocks) if hears else silence
+            return self._as_paper(samples, sample_rate_hz, wanted)
+        source = _source(samples, sample_rate_hz)
+        return _collect(self._stream(source, listening.measure(source), wanted), np.shape(samples))
 
-        # Every active (target, block) pair, in one list: full batches of one shape, whatever is asked for.
-        active = [targets.activity(target, probabilities) >= THRESHOLD for target in wanted]
-        wanted, active = _drop_inactive(wanted, active)
-        pairs = [(i, block) for i in range(len(wanted)) for block in np.flatnonzero(active[i])]
-        separated = np.zeros((len(wanted), len(channels), *mono_blocks.shape), np.float32)
-        if pairs:
-            conditions = self.conditions(wanted, mono_blocks, probabilities, paper)
-            rows = np.stack([conditions[i][block] for i, block in pairs])
-            for channel, channel_samples in enumerate(channels):
-                channel_blocks = self._split(channel_samples, overlap)
-                results = self.inference.separate(channel_blocks[[block for _, block in pairs]], rows)
-                for (i, block), result in zip(pairs, results, strict=True):
-                    separated[i, channel, block] = result
+    def separate_as_paper(self, samples: np.ndarray, sample_rate_hz: int, wish: Wish) -> Separation:
+        """The reference's inference of what is wished for; raises and returns as `separate` does."""
+        if wish.spans or wish.excluded or wish.weights:
+            raise ValueError("the reference's inference knows no spans, excluded classes and weights")
+        return self._as_paper(samples, sample_rate_hz, wish.targets())
 
-        stems = {}
-        for target, of_target in zip(wanted, separated, strict=True):
-            joined = np.stack([blocks.join(x, overlap, len(mono)) for x in of_target], axis=-1)
-            joined = audio.fit_length(audio.resample(joined, audio.SAMPLE_RATE_HZ, sample_rate_hz), len(samples))
-            if paper and not target.always and joined.max() <= PAPER_SILENCE:
-                continue
-            joined = joined.reshape(samples.shape)
-            stems[target.name] = Stem(target.name, joined, target.class_indices, target.level, target.mid)
-        wanted = [target for target in wanted if target.name in stems]
-        finest = max((target.level or 0 for target in wanted), default=0)
-        total = sum((stem.audio for stem in stems.values() if (stem.level or 0) == finest), np.zeros_like(samples))
-        timeline = self._timeline(wanted, probabilities, len(mono), overlap)
-        return Separation(stems, samples - total, timeline, sample_rate_hz)
+    def _as_paper(self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target]) -> Separation:
+        self._need_separator()
+        mono = _checked(samples, sample_rate_hz).mean(axis=1)
+        return paper.separate(self.inference, audio.resample(mono, sample_rate_hz, SAMPLE_RATE_HZ), wanted)
 
-    def conditions(
-        self, wanted: list[Target], mono_blocks: np.ndarray, probabilities: np.ndarray, paper: bool = False
-    ) -> list[np.ndarray]:
-        """The condition of each target in each block.
+    def stream(
+        self,
+        source: str | Path | Source,
+        wish: Wish,
+        *,
+        channels: str = "shared",
+        consistent: bool = False,
+        watch: Watcher = lambda progress: None,
+    ) -> Stream:
+        """Listens to a recording of any length, and gives its separation chunk by chunk, in constant memory.
 
         Args:
-          wanted: the targets.
-          mono_blocks: (blocks, time), of the mixture, at the model's rate.
-          probabilities: (blocks, classes), what the tagger hears in them.
-          paper: as in `separate`.
-
-        Returns:
-          For each target (blocks, condition).
+          source: a sound file, or what can be read as one.
+          wish: what is asked for.
+          channels, consistent: as in `separate`.
+          watch: is told how far the listening is.
 
         Raises:
-          ValueError: the query is latent, and the model does not know a target's.
+          ValueError: the model does not separate; the recording or what is asked for is wrong.
         """
-        known = self.networks.config["classes"]
-        means = self.networks.class_conditions
-        soft = self.networks.config["query"]["kind"] == "soft"
-        bottlenecks = probabilities if soft and self.networks.query_tagger is self.networks.tagger else None
-        found = []
-        for target in wanted:
-            if target.condition is not None:
-                found.append(np.broadcast_to(target.condition, (len(probabilities), len(target.condition))))
-            elif means is not None and not paper and set(known) & set(target.class_indices):
-                found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
-            elif soft or paper:
-                if bottlenecks is None:
-                    bottlenecks = self.inference.bottlenecks(mono_blocks)
-                masked = targets.masked(target, bottlenecks)
-                found.append(self.inference.conditions_of_bottlenecks(masked))
-            else:
-                raise ValueError(
-                    f"{target.name}: the query of this model is latent, and it was not told this sound's; give examples"
-                    " of it (--query), or ask for the reference's inference (--paper)"
-                )
-        return found
+        self._need_separator()
+        source = Recording(source) if isinstance(source, str | Path) else source
+        _check_choice("channels", channels, CHANNELS)
+        wanted, excluded = wish.targets(), wish.excluded_targets()
+        measured = listening.measure(source)
+        if wish.spans and measured.gain:
+            examples = [listening.span_samples(source, measured, onset, offset) for onset, offset in wish.spans]
+            condition = queries.example_condition(self.inference, examples)
+            wanted = targets.named_apart([*wanted, Target("span", condition=condition)])
+        return self._stream(source, measured, wanted, excluded, channels == "each", consistent, watch)
 
-    def _timeline(self, wanted: list[Target], probabilities: np.ndarray, samples: int, overlap: int) -> list[Event]:
-        rate = audio.SAMPLE_RATE_HZ
-        events = []
-        for target in wanted:
-            if not target.class_indices:  # the tagger does not hear a query by example
-                continue
-            level = targets.activity(target, probabilities)
-            for first, last, onset, offset in blocks.spans(
-                level >= THRESHOLD, self.networks.segment_samples, overlap, samples
-            ):
-                run = level[first:last]
-                events.append(
-                    Event(
-                        name=target.name,
-                        mid=target.mid,
-                        level=target.level,
-                        onset_s=onset / rate,
-                        offset_s=offset / rate,
-                        mean_probability=float(run.mean()),
-                        peak_probability=float(run.max()),
-                    )
-                )
-        return events
+    def _stream(
+        self,
+        source: Source,
+        measured: Measured,
+        wanted: list[Target],
+        excluded: Sequence[Target] = (),
+        each: bool = False,
+        consistent: bool = False,
+        watch: Watcher = lambda progress: None,
+    ) -> Stream:
+        rate, step = source.sample_rate_hz, self._step()
+        samples = measured.model_samples(rate)
+        heard = [target for target in (*wanted, *excluded) if target.class_indices]  # queries by example are not
+        probabilities = np.zeros((blocks.hearing_count(samples, step), audioset.CLASS_COUNT), np.float32)
+        if heard:
+            told = functools.partial(Progress, "listening")
+            probabilities = listening.listen(source, measured, self.inference, step, lambda share: watch(told(share)))
+        wanted, active = listening.active_targets(wanted, probabilities)
+        if excluded:
+            active = np.concatenate([active, listening.activities(excluded, probabilities)])
+        active &= measured.gain > 0.0
+        layout = Wanted(wanted, list(excluded), active, probabilities, samples, rate, each, consistent)
+        masks = BlockMasks(self.inference, self._grid(), layout)
+        events = listening.timeline(wanted, probabilities, step, samples)
+        most = int(active.sum(axis=0).max(initial=0))
+        return Stream(source, measured, masks, wanted, events, streaming.chunk_seconds(most, source.channels, rate))
 
-    def _split(self, samples: np.ndarray, overlap: int) -> np.ndarray:
-        return blocks.split(samples, self.networks.segment_samples, overlap)
+    def _step(self) -> int:
+        """Samples between hearings, at the model's rate: half a block."""
+        if self.networks.separator is None:
+            return self.networks.segment_samples // 2
+        cut = self._grid()
+        return cut.core * cut.hop // 2
 
-    def _to_model(self, samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        return audio.resample(audio.to_mono(samples), sample_rate_hz, audio.SAMPLE_RATE_HZ)
+    def _grid(self) -> Grid:
+        """Blocks about as long as a training segment."""
+        separator, segment = self.networks.separator, self.networks.segment_samples
+        unit = math.lcm(separator.time_multiple, 4)  # so that half a core, and half a fade, are whole
+        core = unit * max(1, round(segment / (unit * separator.hop)))
+        context = unit * math.ceil(CONTEXT_S * SAMPLE_RATE_HZ / (unit * separator.hop))
+        level_frames = segment // separator.hop // 2 if separator.normalise_level else 0
+        return Grid(separator.hop, separator.window, core, context, context // 2, level_frames)
 
     def _need_separator(self) -> None:
         if self.networks.separator is None:
@@ -241,21 +275,42 @@ def checked_condition(embedding: Any, networks: model_dir.Networks) -> np.ndarra
     return embedding.astype(np.float32)
 
 
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} {value!r}: expected one of {', '.join(choices)}")
+
+
 def _checked(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """The audio as float32; raises ValueError where it is empty, not finite, of another shape, or no floats."""
+    """The audio as float32, (time, channels); raises ValueError where it is empty, not finite, of another shape, …"""
     if np.asarray(samples).dtype.kind != "f":
         raise ValueError(f"audio of type {np.asarray(samples).dtype}: expected floats from −1 to 1")
     samples = np.asarray(samples, np.float32)
-    if samples.ndim not in (1, 2) or samples.size == 0 or samples.shape[1:] > (MOST_CHANNELS,):
+    if samples.ndim not in (1, 2) or samples.size == 0 or samples.shape[1:] > (MAX_CHANNELS,):
         raise ValueError(f"audio of shape {samples.shape}: expected (time,) or (time, channels), not empty")
     if not np.isfinite(samples).all():
         raise ValueError("the audio holds samples that are NaN or infinite")
-    if sample_rate_hz <= 0:
-        raise ValueError(f"a sample rate of {sample_rate_hz} Hz")
-    return samples
+    if sample_rate_hz not in RATES_HZ:
+        raise ValueError(f"a sample rate of {sample_rate_hz} Hz: expected a whole number from 1 000 to 768 000")
+    return samples.reshape(len(samples), -1)
 
 
-def _drop_inactive(wanted: list[Target], active: list[np.ndarray]) -> tuple[list[Target], list[np.ndarray]]:
-    """Leaves out the targets that are wanted only where active, and never are."""
-    kept = [i for i, target in enumerate(wanted) if target.always or active[i].any()]
-    return [wanted[i] for i in kept], [active[i] for i in kept]
+def _source(samples: np.ndarray, sample_rate_hz: int) -> Samples:
+    return Samples(_checked(samples, sample_rate_hz), sample_rate_hz)
+
+
+def _collect(stream: Stream, shape: tuple[int, ...]) -> Separation:
+    """All chunks in one, in the shape of the input."""
+    whole = {target.name: np.zeros((stream.samples, stream.channels), np.float32) for target in stream.targets}
+    residual = np.zeros((stream.samples, stream.channels), np.float32)
+    for chunk in stream:
+        place = slice(chunk.start, chunk.start + len(chunk.mixture))
+        residual[place] = chunk.residual
+        for name, stem in chunk.stems.items():
+            whole[name][place] = stem
+    stems = {
+        target.name: Stem(
+            target.name, whole[target.name].reshape(shape), target.class_indices, target.level, target.mid
+        )
+        for target in stream.targets
+    }
+    return Separation(stems, residual.reshape(shape), stream.timeline, stream.sample_rate_hz)

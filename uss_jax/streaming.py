@@ -96,8 +96,8 @@ class Stream:
         for target in sorted(tracks):
             stem = tracks[target].stem(stretch, rate, above)[: stretch.count] / np.float32(self._measured.gain)
             stems[self.targets[target].name] = stem.astype(np.float32)
-        total = sum((stems[name] for name in self._finest if name in stems), np.zeros_like(mixture))
-        return Chunk(stretch.start_s * rate, mixture, stems, mixture - total)
+        total = sum((stems[name] for name in self._finest if name in stems), np.zeros(mixture.shape))  # in 64 bits
+        return Chunk(stretch.start_s * rate, mixture, stems, (mixture - total).astype(np.float32))
 
 
 def chunk_seconds(most_stems: int, channels: int, sample_rate_hz: int) -> int:

@@ -73,8 +73,8 @@ class Wish:
 
 
 def named_apart(wanted: list[Target]) -> list[Target]:
-    """The targets, numbered where several have one name."""
-    seen: dict[str, int] = {}
+    """The targets, numbered where several have one name, or that of the residual."""
+    seen: dict[str, int] = {"residual": 1}
     found = []
     for target in wanted:
         key = target.name.casefold()

@@ -12,7 +12,8 @@ import numpy as np
 
 from uss_jax import audio, audioset, files, metrics, model_dir
 from uss_jax.evaluation.summary import versions
-from uss_jax.separation import Event, Model
+from uss_jax.separated import Event
+from uss_jax.separation import Model
 
 
 def evaluate_scenes(networks: model_dir.Networks, data: Path) -> dict[str, Any]:

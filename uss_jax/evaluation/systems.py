@@ -14,9 +14,11 @@ import numpy as np
 
 from uss_jax import audio, targets
 from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.conditions import THRESHOLD
+from uss_jax.conditions import conditions as conditions_of
 from uss_jax.evaluation.benchmark import Benchmark, Sound
 from uss_jax.evaluation.items import Item
-from uss_jax.separation import THRESHOLD, Model
+from uss_jax.separation import Model
 from uss_jax.targets import Target
 
 
@@ -78,7 +80,9 @@ class ModelSystem:
         probabilities = self._model.inference.probabilities(mixtures)
         of_items = [self._benchmark.classes(item) for item in items]
         wanted = {classes: Target(item.label, classes) for classes, item in zip(of_items, items, strict=True)}
-        found = self._model.conditions(list(wanted.values()), mixtures, probabilities, self._benchmark.paper)
+        found = conditions_of(
+            self._model.inference, list(wanted.values()), mixtures, probabilities, self._benchmark.paper
+        )
         conditions = dict(zip(wanted, found, strict=True))
         activity = [targets.activity(wanted[classes], probabilities)[row] for row, classes in enumerate(of_items)]
         rows = [conditions[classes][row] for row, classes in enumerate(of_items)]
