@@ -306,3 +306,25 @@ def test_energy_shares_are_of_the_stem_in_the_event(keen):
         place = slice(round(event.onset_s * 32_000), round(event.offset_s * 32_000))
         stem = result.stems[event.name].audio[place]
         assert event.energy_share == pytest.approx(np.sum(stem**2) / np.sum(samples[place] ** 2), rel=1e-4)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_recording_in_blocks_is_the_recording_as_a_whole_at_the_joints_too(normalised, monkeypatch):
+    """Random weights see as far as they can: the trained model's masks depend on much less of what is around them."""
+    separator = SMALL["separator"] | {"normalise_level": normalised, "magnitude_power": 0.5}
+    config = SMALL | {"separator": separator, "classes": []}
+    variables = model_dir.initial_variables(model_dir.build_networks(config, {}), jax.random.key(3))
+    model = Model(model_dir.build_networks(config, variables))
+    samples = random(400_000) * np.linspace(1, 0.05, 400_000, dtype=np.float32)
+    in_blocks = model.separate(samples, 32_000, embedding=CONDITION).stems["query"].audio
+    grid = model._grid()
+    whole_grid = dataclasses.replace(grid, core=grid.core * 64)
+    assert whole_grid.core * grid.hop > len(samples)
+    monkeypatch.setattr(Model, "_grid", lambda _: whole_grid)
+    monkeypatch.setattr("uss_jax.listening.margin_s", lambda _: 20)
+    whole = model.separate(samples, 32_000, embedding=CONDITION).stems["query"].audio
+    block = grid.core * grid.hop
+    joint = np.abs((np.arange(len(samples)) + block // 2) % block - block // 2) < 500  # about the middle of a cross-fade
+    joint[:block] = joint[-block:] = False
+    assert relative_error(in_blocks, whole) < 3e-3
+    assert relative_error(in_blocks[joint], whole[joint]) < 3e-3

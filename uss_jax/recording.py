@@ -8,7 +8,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import soundfile
@@ -89,7 +89,11 @@ def open_sound(path: Path) -> Sound:
     if not files.is_file(path):
         folder = os.path.isdir(path)  # unlike Path.is_dir, it takes any name
         raise ValueError(f"{path}: " + ("a folder, where an audio file was expected" if folder else "no such file"))
-    sound = _decoder(path)
+    try:
+        file = path.open("rb")  # soundfile itself refuses names that are no UTF-8
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be opened ({error.strerror})") from error
+    sound = _decoder(path, file)
     try:
         if sound.frames == 0:
             raise ValueError(f"{path}: holds no samples")
@@ -131,9 +135,9 @@ def read_chunks(
         raise ValueError(f"{path}: holds no samples" + (f" after the first {start}" if start else ""))
 
 
-def _decoder(path: Path) -> Sound:
+def _decoder(path: Path, file: BinaryIO) -> Sound:
     try:
-        return _Libsndfile(path)
+        return _Libsndfile(path, file)
     except ValueError:
         ffmpeg = shutil.which("ffmpeg")
         if ffmpeg is None and path.suffix.lower() in FFMPEG_EXTENSIONS:
@@ -154,12 +158,9 @@ class _Forward(soundfile.SoundFile):
 class _Libsndfile:
     """What libsndfile reads."""
 
-    def __init__(self, path: Path):
-        self._path = path
-        try:
-            self._file = path.open("rb")  # soundfile itself refuses names that are no UTF-8
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be opened ({error.strerror})") from error
+    def __init__(self, path: Path, file: BinaryIO):
+        """Closes the file where it raises ValueError."""
+        self._path, self._file = path, file
         try:
             self._sound = _Forward(self._file.fileno(), closefd=False)
         except soundfile.SoundFileError as error:
