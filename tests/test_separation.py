@@ -324,7 +324,9 @@ def test_a_recording_in_blocks_is_the_recording_as_a_whole_at_the_joints_too(nor
     monkeypatch.setattr("uss_jax.listening.margin_s", lambda _: 20)
     whole = model.separate(samples, 32_000, embedding=CONDITION).stems["query"].audio
     block = grid.core * grid.hop
-    joint = np.abs((np.arange(len(samples)) + block // 2) % block - block // 2) < 500  # about the middle of a cross-fade
+    joint = (
+        np.abs((np.arange(len(samples)) + block // 2) % block - block // 2) < 500
+    )  # about the middle of a cross-fade
     joint[:block] = joint[-block:] = False
     assert relative_error(in_blocks, whole) < 3e-3
     assert relative_error(in_blocks[joint], whole[joint]) < 3e-3

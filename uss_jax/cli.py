@@ -78,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 
     add("models", models, "list the models at hand, and those to fetch")
 
+    command = add("demo", demo, "a local page: drop a file, see and hear its sounds")
+    command.add_argument("--model", default="tiny", metavar="NAME_OR_DIR")
+    command.add_argument("--host", default="127.0.0.1", help="to listen on; default this machine alone")
+    command.add_argument("--port", type=int, default=7860, help="default 7860; 0 for any that is free")
+
     command = add("prepare", prepare, "store weakly labelled recordings as a dataset")
     command.add_argument("name", help="of the dataset, lower-case")
     command.add_argument("--audio", nargs="+", type=Path, required=True, metavar="DIR", help="folders of recordings")
@@ -356,6 +361,13 @@ def models(args: argparse.Namespace) -> None:
     for name, model in released.RELEASED.items():
         if name not in at_hand:
             sys.stdout.write(f"== {name}: uss-jax fetch {name}\n{model.about}\n\n")
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Serves the page until Ctrl-C."""
+    from uss_jax.demo import Limits, serve
+
+    serve(args.model, args.host, args.port, Limits())
 
 
 def prepare(args: argparse.Namespace) -> None:
