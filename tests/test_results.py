@@ -92,6 +92,18 @@ def test_folders_keep_their_inner_folders_and_what_is_there_is_skipped(yard, tmp
     assert (tmp_path / "out" / "a" / "x" / "Dog.wav").stat().st_mtime_ns == before
 
 
+def test_a_broken_recording_does_not_keep_the_others_from_being_separated(yard, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.wav").write_text("no sound")
+    (tmp_path / "in" / "b.wav").write_bytes(yard.read_bytes())
+    assert separate(tmp_path / "in", "--classes", "Dog", "--no-report", "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "a.wav: not readable as audio" in said[0]
+    assert said[1] == "uss-jax: 1 of 2 recordings failed"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
+
+
 def test_files_of_stems_differ_on_every_system():
     wanted = [Target("a/b"), Target("a:b"), Target("A_B"), Target("Residual")]
     files = results.stem_files(wanted, results.stem_path, ".wav")

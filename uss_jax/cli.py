@@ -213,12 +213,21 @@ def separate(args: argparse.Namespace) -> None:
     wish.targets(), wish.excluded_targets()  # what is wrong with them is told before the model is loaded
     model = separation.Model.load(args.model)
     wish = dataclasses.replace(wish, embeddings=_embeddings(args, model))
+    wrong: list[Exception] = []
     for path, folder in recordings.items():
-        with progress.stages(path.name) as watch:
-            timeline = results.separate_file(model, path, folder, wish, output, watch, overwrite=args.overwrite)
+        try:
+            with progress.stages(path.name) as watch:
+                timeline = results.separate_file(model, path, folder, wish, output, watch, overwrite=args.overwrite)
+        except (ValueError, OSError) as error:  # the others are separated all the same
+            wrong.append(error)
+            if len(recordings) > 1:
+                sys.stderr.write(f"uss-jax: {one_line(error)}\n")
+            continue
         if timeline or not (wish.embeddings or wish.spans):
             sys.stdout.write(results.table(path, timeline))
         sys.stdout.write(f"{results.summary(folder)} in {folder}\n")
+    if wrong:
+        raise ValueError(f"{len(wrong)} of {len(recordings)} recordings failed") if len(recordings) > 1 else wrong[0]
 
 
 def _wish(args: argparse.Namespace) -> "Wish":

@@ -214,7 +214,10 @@ class Model:
         measured = listening.measure(source)
         if wish.spans and measured.gain:
             examples = [listening.span_samples(source, measured, onset, offset) for onset, offset in wish.spans]
-            condition = queries.example_condition(self.inference, examples)
+            try:
+                condition = queries.example_condition(self.inference, examples)
+            except ValueError as error:
+                raise ValueError("the recording is silent in the spans that are to be its example") from error
             wanted = targets.named_apart([*wanted, Target("span", condition=condition)])
         return self._stream(source, measured, wanted, excluded, channels == "each", consistent, watch)
 
