@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ def start(folder: Path, model: str) -> tuple[subprocess.Popen[str], str]:
     """A server whose temporary files go to a folder, and its address."""
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"TMPDIR": str(folder)}
-    server = subprocess.Popen([sys.executable, "-c", SERVE.format(model=model)], env=environment, **pipes)
+    command = [sys.executable, "-c", SERVE.format(model=model)]
+    heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731 — tests may run under nohup
+    server = subprocess.Popen(command, env=environment, preexec_fn=heard, **pipes)
     assert server.stdout is not None
     told = re.match(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())
     assert told is not None

@@ -104,6 +104,31 @@ def test_a_broken_recording_does_not_keep_the_others_from_being_separated(yard, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
 
 
+def test_a_second_run_on_the_same_folder_leaves_results_alone(yard, tmp_path, monkeypatch):
+    for name in ("a.wav", "a.flac", ".hidden/b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(yard.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert separate(".", "--classes", "Dog", "--no-report", "--skip") == 0
+    assert {path.name for path in (tmp_path / "separated").iterdir()} == {"a", "a.wav"}
+
+
+def test_what_is_clipped_is_said(yard, tmp_path, caplog):
+    samples, rate = soundfile.read(yard)
+    soundfile.write(tmp_path / "loud.wav", 50 * samples, rate, subtype="FLOAT")
+    assert separate(tmp_path / "loud.wav", "--classes", "Dog", "--format", "flac", "--out", tmp_path / "out") == 0
+    assert "samples beyond ±1 were clipped" in caplog.text
+
+
+def test_long_names_in_any_script_are_cut(yard, tmp_path):
+    path = tmp_path / f"{'音' * 80}.wav"
+    path.write_bytes(yard.read_bytes())
+    assert separate(path, "--classes", "Dog", "--no-report", "--out", tmp_path / "out") == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    assert folder.name == "音" * 50
+
+
 def test_files_of_stems_differ_on_every_system():
     wanted = [Target("a/b"), Target("a:b"), Target("A_B"), Target("Residual")]
     files = results.stem_files(wanted, results.stem_path, ".wav")

@@ -111,6 +111,7 @@ class Writer:
       sample_rate_hz: its rate.
       channels: how many it has.
       frames: written so far, per channel.
+      clipped: samples so far, of all channels, that were beyond ±1 where the format holds no more.
     """
 
     def __init__(
@@ -134,7 +135,8 @@ class Writer:
           frames: samples per channel that will come, or more; WAV files of more than 4 GB need it.
         """
         check_output(format, subtype, sample_rate_hz, channels)
-        self.path, self.sample_rate_hz, self.channels, self.frames = Path(path), sample_rate_hz, channels, 0
+        self.path, self.sample_rate_hz, self.channels = Path(path), sample_rate_hz, channels
+        self.frames = self.clipped = 0
         self._subtype = subtype or FORMATS[format].subtypes[0]
         large = format == "wav" and needs_rf64(frames or 0, channels, self._subtype)
         self._container = "RF64" if large else format.upper()
@@ -159,6 +161,8 @@ class Writer:
         if self._container == "WAV" and needs_rf64(self.frames, self.channels, self._subtype):
             raise ValueError(f"{self.path}: longer than was said, and too long for a WAV file, which ends at 4 GB")
         step = max(1, _VALUES_AT_ONCE // self.channels)
+        if self._subtype != "FLOAT":
+            self.clipped += int(np.count_nonzero(np.abs(chunk) > 1.0))
         for start in range(0, len(chunk), step):
             self._sound.write(np.asarray(chunk[start : start + step], np.float32))
             self._check()

@@ -175,9 +175,17 @@ class BlockMasks:
         weights = self.grid.block_weights(block, self.count)
         taken = sum(gates[target] * np.abs(mask) for target, mask in masks.items() if target >= count)
         kept = {target: mask for target, mask in masks.items() if target < count}
-        if wanted.excluded:
-            # Where both claim more of a bin than there is, each keeps its share.
-            kept = {target: mask / np.maximum(1.0, np.abs(mask) + taken) for target, mask in kept.items()}
+        # Where the nodes of a level, or a stem and what is excluded, claim more of a bin than there is, each keeps its
+        # share. Classes and queries are asked for by themselves: one does not depend on what else is.
+        claimed: dict[int | None, np.ndarray] = {}
+        for target, mask in kept.items():
+            level = wanted.targets[target].level
+            claimed[level] = claimed.get(level, 0.0) + gates[target] * np.abs(mask)
+        for target, mask in kept.items():
+            level = wanted.targets[target].level
+            own = np.abs(mask) if level is None else claimed[level]
+            if level is not None or wanted.excluded:
+                kept[target] = mask / np.maximum(1.0, own + taken)
         if not wanted.consistent:
             return [(target, mask, weights * gates[target][:, 0]) for target, mask in kept.items()]
         open_masks = {target: mask * gates[target] for target, mask in kept.items()}

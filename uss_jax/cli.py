@@ -4,11 +4,13 @@ import argparse
 import collections
 import dataclasses
 import io
+import itertools
 import json
 import logging
 import os
 import shlex
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def one_line(error: Exception) -> str:
-    """Its message without line breaks and control characters, which names in files may hold."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
+def one_line(said: object) -> str:
+    """A message or name without line breaks and control characters, which names of files may hold."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(said).split()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,7 +137,7 @@ def _add_separate(command: argparse.ArgumentParser) -> None:
     )
     wanted.add_argument("--embedding", type=Path, metavar="F.npy", help="a query made by `uss-jax embed`")
     wanted.add_argument(
-        "--span", nargs="+", type=_span, default=[], metavar="A-B", help="what sounds from second A to B, anywhere"
+        "--span", nargs="+", type=_span, default=[], metavar="A-B", help="one stem of what sounds from second A to B"
     )
     how = command.add_argument_group("how")
     how.add_argument(
@@ -216,7 +218,7 @@ def separate(args: argparse.Namespace) -> None:
     wrong: list[Exception] = []
     for path, folder in recordings.items():
         try:
-            with progress.stages(path.name) as watch:
+            with progress.stages(one_line(path.name)) as watch:
                 timeline = results.separate_file(model, path, folder, wish, output, watch, overwrite=args.overwrite)
         except (ValueError, OSError) as error:  # the others are separated all the same
             wrong.append(error)
@@ -224,8 +226,8 @@ def separate(args: argparse.Namespace) -> None:
                 sys.stderr.write(f"uss-jax: {one_line(error)}\n")
             continue
         if timeline or not (wish.embeddings or wish.spans):
-            sys.stdout.write(results.table(path, timeline))
-        sys.stdout.write(f"{results.summary(folder)} in {folder}\n")
+            sys.stdout.write(results.table(one_line(path), timeline))
+        sys.stdout.write(f"{results.summary(folder)} in {one_line(folder)}\n")
     if wrong:
         raise ValueError(f"{len(wrong)} of {len(recordings)} recordings failed") if len(recordings) > 1 else wrong[0]
 
@@ -255,15 +257,13 @@ def _wish(args: argparse.Namespace) -> "Wish":
 
 def _embeddings(args: argparse.Namespace, model: Any) -> dict[str, "np.ndarray"]:
     """The queries by example, named by their files and folders."""
-    found: dict[str, np.ndarray] = {}
-    for path in args.query:
-        name = path.resolve().stem
-        while name in found:
-            name += "+"
-        found[name] = _embedding(model, [path])
+    embeddings = [(path.resolve().stem, _embedding(model, [path])) for path in args.query]
     if args.embedding:
-        name = args.embedding.stem
-        found[name if name not in found else name + "+"] = _read_embedding(args.embedding, model)
+        embeddings.append((args.embedding.stem, _read_embedding(args.embedding, model)))
+    found: dict[str, np.ndarray] = {}
+    for name, embedding in embeddings:
+        numbered = (name if count == 1 else f"{name} ({count})" for count in itertools.count(1))
+        found[next(free for free in numbered if free not in found)] = embedding
     return found
 
 
@@ -274,10 +274,10 @@ def tag(args: argparse.Namespace) -> None:
     model = separation.Model.load(args.model)
     found = {}
     for path in args.audio:
-        with progress.stages(path.name) as watch:
+        with progress.stages(one_line(path.name)) as watch:
             found[str(path)] = model.tag_source(recording.Recording(path), watch=watch)
         if not args.json:
-            sys.stdout.write(results.table(path, found[str(path)]))
+            sys.stdout.write(results.table(one_line(path), found[str(path)]))
     if args.json:
         content = {path: [dataclasses.asdict(event) for event in events] for path, events in found.items()}
         sys.stdout.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -315,7 +315,7 @@ def _read_embedding(path: Path, model: Any) -> "np.ndarray":
         raise ValueError(f"{path}: no such file")
     try:
         return separation.checked_condition(np.load(path, allow_pickle=False), model.networks)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an embedding for this model ({error})") from error
 
 

@@ -9,6 +9,17 @@ from uss_jax.targets import Target
 THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
 
 
+def check_known(inference: Inference, target: Target) -> None:
+    """Raises ValueError where a query is latent, and the model does not know this target's."""
+    networks = inference.networks
+    known = networks.class_conditions is not None and set(networks.config["classes"]) & set(target.class_indices)
+    if networks.config["query"]["kind"] != "soft" and target.condition is None and not known:
+        raise ValueError(
+            f"{target.name}: the query of this model is latent, and it was not told this sound's; give examples"
+            " of it (--query), or ask for the reference's inference (--paper)"
+        )
+
+
 def conditions(
     inference: Inference, wanted: list[Target], segments: np.ndarray, probabilities: np.ndarray, paper: bool = False
 ) -> list[np.ndarray]:
@@ -38,14 +49,11 @@ def conditions(
             found.append(np.broadcast_to(target.condition, (len(probabilities), len(target.condition))))
         elif means is not None and not paper and set(known) & set(target.class_indices):
             found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
-        elif soft or paper:
+        else:
+            if not paper:
+                check_known(inference, target)
             if bottlenecks is None:
                 bottlenecks = inference.bottlenecks(segments)
             masked = targets.masked(target, bottlenecks)
             found.append(inference.conditions_of_bottlenecks(masked))
-        else:
-            raise ValueError(
-                f"{target.name}: the query of this model is latent, and it was not told this sound's; give examples"
-                " of it (--query), or ask for the reference's inference (--paper)"
-            )
     return found

@@ -16,7 +16,8 @@ from uss_jax.targets import Target
 
 LEVEL = 10 ** (-20 / 20)  # RMS of the loudest two seconds, as the networks hear every recording
 SILENCE = 1e-10  # a recording whose loudest two seconds have a lower RMS is silent
-CANCELLED = 0.01  # of the channels' energy: where their mean has less, the loudest channel is heard instead
+CANCELLED = 0.01  # of the channels' energy: where their mean has less in a second, the loudest channel is heard instead
+UNHEARD = 1e-4  # seconds with less than this share of the loudest one's energy do not decide it
 INAUDIBLE = 1e-5  # a segment whose samples, at that level, are no greater holds no sound
 STRETCH_S = 16
 
@@ -50,7 +51,7 @@ class Measured:
 
 def margin_s(segment_samples: int) -> int:
     """Seconds around a stretch that hold whatever the networks take of it when hearing or block begin in it."""
-    return math.ceil(1.5 * segment_samples / SAMPLE_RATE_HZ + 1.0)
+    return math.ceil(1.5 * segment_samples / SAMPLE_RATE_HZ + 1.5)
 
 
 def measure(source: Source) -> Measured:
@@ -64,11 +65,15 @@ def measure(source: Source) -> Measured:
     count, energies = 0, []
     for stretch in stretches(source, 1, 0):
         samples = stretch.samples.astype(np.float64)
+        samples -= samples[: stretch.count].mean(axis=0)  # a constant is no sound
+        samples[stretch.count :] = 0.0
         energies.append([np.sum(samples.mean(axis=1) ** 2), *np.sum(samples**2, axis=0)])  # of the mean, of each
         count += stretch.count
     energy = np.array(energies)
-    of_mean, *of_channels = energy.sum(axis=0)
-    channel = int(np.argmax(of_channels)) if of_mean < CANCELLED * np.mean(of_channels) else None
+    of_channels = energy[:, 1:].mean(axis=1)
+    counts = of_channels > UNHEARD * of_channels.max()
+    cancels = (energy[:, 0] < CANCELLED * of_channels)[counts].any()
+    channel = int(np.argmax(energy[:, 1:].sum(axis=0))) if cancels else None
     heard = energy[:, 0 if channel is None else 1 + channel]
     pairs = heard[:-1] + heard[1:] if len(heard) > 1 else heard
     loudest = math.sqrt(pairs.max() / min(count, 2 * source.sample_rate_hz))
@@ -136,15 +141,16 @@ def active_targets(wanted: list[Target], probabilities: np.ndarray) -> tuple[lis
     return [wanted[i] for i in kept], active[kept]
 
 
-def timeline(wanted: Sequence[Target], probabilities: np.ndarray, step: int, samples: int) -> list[Event]:
+def timeline(wanted: Sequence[Target], probabilities: np.ndarray, step: int, seconds: float) -> list[Event]:
     """When each target is active, target by target; queries by example have no events, for the tagger knows no name.
 
     Args:
       wanted: the targets.
       probabilities: (hearings, classes).
       step: samples between hearings, at the model's rate.
-      samples: of the recording, at that rate.
+      seconds: of the recording.
     """
+    samples = math.ceil(seconds * SAMPLE_RATE_HZ)
     events = []
     for target in wanted:
         if not target.class_indices:
@@ -158,7 +164,7 @@ def timeline(wanted: Sequence[Target], probabilities: np.ndarray, step: int, sam
                     mid=target.mid,
                     level=target.level,
                     onset_s=onset / SAMPLE_RATE_HZ,
-                    offset_s=offset / SAMPLE_RATE_HZ,
+                    offset_s=min(offset / SAMPLE_RATE_HZ, seconds),
                     mean_probability=float(run.mean()),
                     peak_probability=float(run.max()),
                 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from uss_jax import audioset, blocks, listening
+from uss_jax import audioset, blocks, listening, targets
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.conditions import conditions
 from uss_jax.inference import Inference
@@ -36,6 +36,7 @@ def separate(inference: Inference, samples: np.ndarray, wanted: list[Target]) ->
 
     # Every active (target, segment) pair, in one list: full batches of one shape, whatever is asked for.
     wanted, active = listening.active_targets(wanted, probabilities)
+    wanted = targets.named_apart(wanted)
     pairs = [(i, segment) for i in range(len(wanted)) for segment in np.flatnonzero(active[i])]
     separated = np.zeros((len(wanted), *segments.shape), np.float32)
     if pairs:
@@ -53,7 +54,7 @@ def separate(inference: Inference, samples: np.ndarray, wanted: list[Target]) ->
     kept = [target for target in wanted if target.name in stems]
     finest = max((target.level or 0 for target in kept), default=0)
     total = sum((stem.audio for stem in stems.values() if (stem.level or 0) == finest), np.zeros_like(samples))
-    events = listening.timeline(kept, probabilities, length, len(samples))
+    events = listening.timeline(kept, probabilities, length, len(samples) / SAMPLE_RATE_HZ)
     return Separation(stems, samples - total, events, SAMPLE_RATE_HZ)
 
 

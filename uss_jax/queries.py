@@ -18,8 +18,9 @@ CLIPS_OF_CLASS = 100  # at most so many sources make the mean condition of a cla
 def example_condition(inference: Inference, recordings: list[np.ndarray]) -> np.ndarray:
     """The query of example recordings, as in the reference.
 
-    Silence is removed, what remains is cut into segments, and the segments' conditions are averaged over each
-    recording, then over the recordings.
+    Silence is removed, and what remains cut into segments, whose conditions are averaged over each recording, then over
+    the recordings. A recording that holds nothing else to the reference, as one that is soft or shorter than 0.1 s, is
+    taken whole, and made louder.
 
     Args:
       inference: of a model with a separator.
@@ -34,13 +35,20 @@ def example_condition(inference: Inference, recordings: list[np.ndarray]) -> np.
     networks = inference.networks
     means = []
     for recording in recordings:
-        loud = audio.remove_silence(recording, audio.SAMPLE_RATE_HZ)
-        pieces = audio.segments(loud, networks.segment_samples)
+        pieces = audio.segments(_loud(recording), networks.segment_samples)
         if len(pieces):
             means.append(inference.conditions(pieces).mean(axis=0))
     if not means:
         raise ValueError("the example recordings are silent")
     return np.mean(means, axis=0)
+
+
+def _loud(recording: np.ndarray) -> np.ndarray:
+    """What the reference hears of an example: (time,) → (time,); of a softer or shorter one all, made louder."""
+    loud = audio.remove_silence(recording, audio.SAMPLE_RATE_HZ)
+    if not len(loud) and recording.any():
+        return recording * (0.5 / np.abs(recording).max())
+    return loud
 
 
 def class_conditions(networks: Networks, clips: "Clips", anchors: "Anchors") -> np.ndarray:

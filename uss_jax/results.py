@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from uss_jax.separation import Model
     from uss_jax.targets import Target, Wish
 
-LONGEST_NAME = 100  # characters of a stem's file name
+LONGEST_NAME = 150  # bytes of a stem's file name; 255 is the most of common file systems
 TIMELINE = "timeline.json"
 RESIDUAL = "residual"  # no stem has this name, see `targets.named_apart`
 
@@ -79,7 +80,7 @@ def folders(
         if skip and (folder / TIMELINE).is_file():
             del recordings[path]
             continue
-        if not overwrite:
+        if not (overwrite or skip):
             raise ValueError(f"{folder}: exists already; choose another --out, --skip it or --overwrite it")
         if folder.is_symlink() or not (folder / TIMELINE).is_file():
             raise ValueError(f"{folder}: not a result of `uss-jax separate`, so it is not overwritten")
@@ -95,9 +96,16 @@ def _recordings(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]
         if os.path.isdir(path):
             from uss_jax import audio
 
+            taken = set()
             for file in audio.find_files(path):
-                inner = [file_name(part) for part in file.relative_to(path).parent.parts]
-                yield file, out.joinpath(*inner, file_name(file.stem))
+                inner = file.relative_to(path).parent.parts
+                above = [path.joinpath(*inner[: depth + 1]) for depth in range(len(inner))]
+                if any(folder.name.startswith(".") or (folder / TIMELINE).is_file() for folder in above):
+                    continue  # results of an earlier run, or what one that was killed left
+                place = out.joinpath(*map(file_name, inner))
+                name = file_name(file.stem if place / file_name(file.stem) not in taken else file.name)
+                taken.add(place / name)
+                yield file, place / name
         elif not os.path.lexists(path):
             raise ValueError(f"{path}: no such file")
         else:
@@ -106,7 +114,7 @@ def _recordings(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]
 
 def file_name(name: str, suffix: str = "") -> str:
     """A name that is safe as a file name on every system."""
-    safe = re.sub(r"[^\w ,.+'();=-]", "_", name)[:LONGEST_NAME]
+    safe = re.sub(r"[^\w ,.+'();=-]", "_", name).encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore")
     return ((safe if safe.strip(" .") else "stem") + suffix).strip(" .")
 
 
@@ -172,8 +180,8 @@ def separate_file(
 
     try:
         source = recording.Recording(path)
-        channels = 1 if output.paper else source.channels
-        audio.check_output(output.format, output.subtype, source.sample_rate_hz, channels)
+        rate, channels = (audio.SAMPLE_RATE_HZ, 1) if output.paper else (source.sample_rate_hz, source.channels)
+        audio.check_output(output.format, output.subtype, rate, channels)
         pieces: Pieces
         if output.paper:
             pieces = paper.Whole(model.separate_as_paper(*audio.read(path), wish))
@@ -210,6 +218,9 @@ def _write(folder: Path, title: str, pieces: Pieces, output: Output, watch: "Wat
                 page.add(chunk)
             done = (chunk.start + len(chunk.mixture)) / pieces.samples
             watch(Progress("separating", done, tuple(pieces.timeline)))
+    clipped = sum(writer.clipped for writer in writers.values())
+    if clipped:
+        logging.warning("%s: %d samples beyond ±1 were clipped; --format wav holds them", title, clipped)
     files.write_json(folder / TIMELINE, timeline(title, pieces, paths))
     files.write_text(folder / "labels.txt", labels(pieces.timeline))
     if page:
@@ -246,7 +257,7 @@ def summary(folder: Path) -> str:
     return f"{count} stem{'' if count == 1 else 's'} and the residual"
 
 
-def table(source: Path, events: Sequence["Event"]) -> str:
+def table(source: str, events: Sequence["Event"]) -> str:
     """Events as lines of text."""
     lines = [f"{source}" + ("" if events else ": nothing is recognised")]
     for event in events:

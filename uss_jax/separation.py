@@ -26,6 +26,7 @@ from uss_jax import (
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.block_masks import BlockMasks, Wanted
 from uss_jax.blocks import Grid
+from uss_jax.conditions import check_known
 from uss_jax.inference import Inference
 from uss_jax.listening import Measured
 from uss_jax.recording import MAX_CHANNELS, RATES_HZ, Recording
@@ -90,7 +91,7 @@ class Model:
         step = self._step()
         told = functools.partial(Progress, "listening")
         probabilities = listening.listen(source, measured, self.inference, step, lambda share: watch(told(share)))
-        return listening.timeline(wanted, probabilities, step, measured.model_samples(source.sample_rate_hz))
+        return listening.timeline(wanted, probabilities, step, measured.samples / source.sample_rate_hz)
 
     def embed(self, recordings: Sequence[np.ndarray], sample_rate_hz: int) -> np.ndarray:
         """The query of example recordings, each (time,) or (time, channels): (condition,).
@@ -100,7 +101,8 @@ class Model:
         """
         self._need_separator()
         checked = [_checked(recording, sample_rate_hz) for recording in recordings]
-        examples = [audio.resample(x.mean(axis=1), sample_rate_hz, SAMPLE_RATE_HZ) for x in checked]
+        heard = [listening.measure(Samples(x, sample_rate_hz)).heard(x) for x in checked]
+        examples = [audio.resample(x, sample_rate_hz, SAMPLE_RATE_HZ) for x in heard]
         return queries.example_condition(self.inference, examples)
 
     def separate(
@@ -108,7 +110,7 @@ class Model:
         samples: np.ndarray,
         sample_rate_hz: int,
         *,
-        levels: Sequence[int] = (),
+        levels: Sequence[int] | int = (),
         classes: Sequence[str | int] | Mapping[str | int, float] | str | int = (),
         together: bool = False,
         query: Sequence[np.ndarray] | Mapping[str, Sequence[np.ndarray]] = (),
@@ -148,6 +150,7 @@ class Model:
         """
         self._need_separator()
         classes = [classes] if isinstance(classes, str | int) else classes
+        levels = [levels] if isinstance(levels, int) else levels
         if not isinstance(query, Mapping):
             query = {"query": query} if len(query) else {}
         if not isinstance(embedding, Mapping):
@@ -179,7 +182,7 @@ class Model:
     def separate_as_paper(self, samples: np.ndarray, sample_rate_hz: int, wish: Wish) -> Separation:
         """The reference's inference of what is wished for; raises and returns as `separate` does."""
         if wish.spans or wish.excluded or wish.weights:
-            raise ValueError("the reference's inference knows no spans, excluded classes and weights")
+            raise ValueError("the reference's inference knows no spans, no excluded classes and no weights")
         return self._as_paper(samples, sample_rate_hz, wish.targets())
 
     def _as_paper(self, samples: np.ndarray, sample_rate_hz: int, wanted: list[Target]) -> Separation:
@@ -212,13 +215,13 @@ class Model:
         _check_choice("channels", channels, CHANNELS)
         wanted, excluded = wish.targets(), wish.excluded_targets()
         measured = listening.measure(source)
-        if wish.spans and measured.gain:
+        if wish.spans:
             examples = [listening.span_samples(source, measured, onset, offset) for onset, offset in wish.spans]
-            try:
+            if any(example.any() for example in examples):
                 condition = queries.example_condition(self.inference, examples)
-            except ValueError as error:
-                raise ValueError("the recording is silent in the spans that are to be its example") from error
-            wanted = targets.named_apart([*wanted, Target("span", condition=condition)])
+            else:  # as a class that is never active, the sound of silence has a silent stem
+                condition = np.zeros(self.networks.condition_size, np.float32)
+            wanted.append(Target("span", condition=condition))
         return self._stream(source, measured, wanted, excluded, channels == "each", consistent, watch)
 
     def _stream(
@@ -238,15 +241,33 @@ class Model:
         if heard:
             told = functools.partial(Progress, "listening")
             probabilities = listening.listen(source, measured, self.inference, step, lambda share: watch(told(share)))
-        wanted, active = listening.active_targets(wanted, probabilities)
+        wanted, active = self._askable(*listening.active_targets(wanted, probabilities))
         if excluded:
+            for target in excluded:
+                check_known(self.inference, target)
             active = np.concatenate([active, listening.activities(excluded, probabilities)])
         active &= measured.gain > 0.0
         layout = Wanted(wanted, list(excluded), active, probabilities, samples, rate, each, consistent)
         masks = BlockMasks(self.inference, self._grid(), layout)
-        events = listening.timeline(wanted, probabilities, step, samples)
+        events = listening.timeline(wanted, probabilities, step, measured.samples / rate)
         most = int(active.sum(axis=0).max(initial=0))
         return Stream(source, measured, masks, wanted, events, streaming.chunk_seconds(most, source.channels, rate))
+
+    def _askable(self, wanted: list[Target], active: np.ndarray) -> tuple[list[Target], np.ndarray]:
+        """Without the nodes of levels that a latent query cannot ask for; named apart.
+
+        Raises:
+          ValueError: a class that was asked for by name is such a one.
+        """
+        kept = []
+        for number, target in enumerate(wanted):
+            try:
+                check_known(self.inference, target)
+                kept.append(number)
+            except ValueError:
+                if target.always:
+                    raise
+        return targets.named_apart([wanted[number] for number in kept]), active[kept]
 
     def _step(self) -> int:
         """Samples between hearings, at the model's rate: half a block."""
@@ -292,7 +313,7 @@ def _checked(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
         raise ValueError(f"audio of shape {samples.shape}: expected (time,) or (time, channels), not empty")
     if not np.isfinite(samples).all():
         raise ValueError("the audio holds samples that are NaN or infinite")
-    if sample_rate_hz not in RATES_HZ:
+    if isinstance(sample_rate_hz, float) or sample_rate_hz not in RATES_HZ:
         raise ValueError(f"a sample rate of {sample_rate_hz} Hz: expected a whole number from 1 000 to 768 000")
     return samples.reshape(len(samples), -1)
 

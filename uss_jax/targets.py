@@ -55,7 +55,7 @@ class Wish:
     excluded: tuple[str | int, ...] = ()
 
     def targets(self) -> list[Target]:
-        """What there will be stems of, but for that of the spans, with names of their own.
+        """What there will be stems of, but for that of the spans; several may have one name.
 
         Raises:
           ValueError: a level or class is unknown, or a weight does not go with the rest.
@@ -64,24 +64,34 @@ class Wish:
         wanted = of_levels(self.levels or (1, 2, 3)) if self.levels or alone else []
         if self.classes:
             wanted += of_classes(self.classes, self.together, self.weights)
-        wanted += [Target(name, condition=condition) for name, condition in self.embeddings.items()]
-        return named_apart(wanted)
+        return wanted + [Target(name, condition=condition) for name, condition in self.embeddings.items()]
 
     def excluded_targets(self) -> list[Target]:
-        """What is kept out of them. Raises ValueError where a class is unknown."""
-        return of_classes(self.excluded) if self.excluded else []
+        """What is kept out of them. Raises ValueError where a class is unknown, or asked for, too."""
+        excluded = of_classes(self.excluded) if self.excluded else []
+        asked = {audioset.find_class(query).index for query in self.classes}
+        for target in excluded:
+            if asked & set(target.class_indices):
+                raise ValueError(f"{target.name}: asked for and excluded at once")
+        return excluded
 
 
 def named_apart(wanted: list[Target]) -> list[Target]:
-    """The targets, numbered where several have one name, or that of the residual."""
-    seen: dict[str, int] = {"residual": 1}
-    found = []
-    for target in wanted:
-        key = target.name.casefold()
-        seen[key] = seen.get(key, 0) + 1
-        name = target.name if seen[key] == 1 else f"{target.name} ({seen[key]})"
-        found.append(dataclasses.replace(target, name=name))
-    return found
+    """The targets, numbered where several have one name, or that of the residual.
+
+    What was asked for by name keeps it, before nodes of levels.
+    """
+    taken = {"residual"}
+    names = {}
+    for number in sorted(range(len(wanted)), key=lambda number: not wanted[number].always):
+        name = base = wanted[number].name
+        count = 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{base} ({count})"
+        taken.add(name.casefold())
+        names[number] = name
+    return [dataclasses.replace(target, name=names[number]) for number, target in enumerate(wanted)]
 
 
 def of_levels(levels: Sequence[int]) -> list[Target]:
@@ -112,6 +122,8 @@ def of_classes(classes: Sequence[str | int], together: bool = False, weights: Se
         raise ValueError("no classes are asked for")
     if weights and (not together or len(weights) != len(sounds) or not all(0.0 < x < math.inf for x in weights)):
         raise ValueError("weights: expected one above 0 for each class, and one stem of them all (together)")
+    if weights and len(set(sounds)) < len(sounds):
+        raise ValueError("a class has several weights")
     found = dict(zip(sounds, weights or [1.0] * len(sounds), strict=True))
     if together:
         name = " + ".join(sound.name for sound in found)
