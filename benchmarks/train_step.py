@@ -35,7 +35,7 @@ import numpy as np
 import uss_reference
 from children import children
 
-from uss_jax import audioset, files, model_dir, parallel, progress
+from uss_jax import audioset, compiling, files, model_dir, parallel, progress
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.training import speed, tasks
 from uss_jax.training.optimiser import make_optimiser, make_schedule
@@ -117,7 +117,7 @@ def our_step(path: Path, tagger: dict[str, Any], precision: str, rematerialise: 
     batch = jax.device_put(parallel.shard(random_batch(batch_size, samples)))
     begun = time.perf_counter()
     lowered = pmapped.lower(state, batch)
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiling.options())
     device = jax.devices()[0].device_kind
     facts = {
         "device": device,

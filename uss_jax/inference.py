@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uss_jax import compiling
 from uss_jax.model_dir import Networks
 from uss_jax.models.cnn14 import Tags
 
@@ -17,16 +18,18 @@ COMPILED_KEPT = 16  # modules
 
 @functools.lru_cache(COMPILED_KEPT)
 def compiled(module: nn.Module, method: str | None = None) -> Callable[..., Any]:
-    """`module.apply` in float32, compiled once for all modules with the same fields, whatever their weights.
+    """`exact(module)`, compiled once for all modules with the same fields, whatever their weights."""
+    return jax.jit(exact(module, method), compiler_options=compiling.options())
 
-    GPUs and TPUs make matrix products of fewer bits unless told not to.
-    """
+
+def exact(module: nn.Module, method: str | None = None) -> Callable[..., Any]:
+    """`module.apply` in float32: GPUs and TPUs make matrix products of fewer bits unless told not to."""
 
     def apply(*arguments: Any) -> Any:
         with jax.default_matmul_precision("float32"):
             return module.apply(*arguments, method=method)
 
-    return jax.jit(apply)
+    return apply
 
 
 class Inference:

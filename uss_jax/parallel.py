@@ -11,6 +11,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from uss_jax import compiling
+
 AXIS = "batch"
 
 
@@ -82,9 +84,17 @@ def pmap_inference(apply: Callable[..., Any]) -> Callable[..., Any]:
     """`(variables, batch) -> result` on the devices of this host, which waits for no other.
 
     The variables are the same on every device (see `replicate_locally`); the batch is any tree of arrays (devices, …),
-    and so is the result. Each device sees its own part alone.
+    of the same shapes in every call, and so is the result. Each device sees its own part alone.
     """
-    return jax.pmap(apply, in_axes=(None, 0), devices=jax.local_devices())
+    mapped = jax.pmap(apply, in_axes=(None, 0), devices=jax.local_devices())
+    compiled: list[Callable[..., Any]] = []
+
+    def run(variables: Any, batch: Any) -> Any:
+        if not compiled:
+            compiled.append(mapped.lower(variables, batch).compile(compiling.options()))
+        return compiled[0](variables, batch)
+
+    return run
 
 
 def shard(batch: Any) -> Any:

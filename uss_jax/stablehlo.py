@@ -11,7 +11,7 @@ import jax.export
 import jax.numpy as jnp
 
 from uss_jax import files
-from uss_jax.inference import compiled
+from uss_jax.inference import exact
 from uss_jax.model_dir import Networks
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -29,7 +29,7 @@ def function(networks: Networks) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """
     if networks.separator is None:
         raise ValueError(f"the model {networks.config['name']!r} tags and does not separate")
-    apply, variables = compiled(networks.separator), networks.variables["separator"]
+    apply, variables = exact(networks.separator), networks.variables["separator"]
 
     def separate(mixtures: jax.Array, conditions: jax.Array) -> jax.Array:
         return apply(variables, mixtures, conditions)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uss_jax import files, mixtures, model_dir, parallel, processes, progress
+from uss_jax import compiling, files, mixtures, model_dir, parallel, processes, progress
 from uss_jax.training import speed, workdir
 from uss_jax.training.card import model_card
 from uss_jax.training.checkpoints import Checkpoints
@@ -96,7 +96,7 @@ def _train(config: Any, task: Task, folder: Path, profile: bool, stopping: Stopp
         with processes.deaf():
             first = next(data)
         lowered = parallel.pmap_step(make).lower(state, parallel.shard(first))
-        step_function = lowered.compile()
+        step_function = lowered.compile(compiling.options())
         logger.info(speed.memory_report(step_function, config.batch_size // jax.device_count()))
         meter = speed.Meter(config.batch_size, speed.flops_of(lowered), config.precision)
         trace = speed.Trace(folder / "profile" if profile else None, config.steps - first_step)
