@@ -2,6 +2,8 @@
 
 import argparse
 import csv
+import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -216,3 +218,62 @@ def test_loaders_read_the_same_clips(tones: Any, tmp_path: Path) -> None:
             assert stored.shape == (320_000,)
             expected = audio.fit_length(clips.audio(int(clip)), 320_000)
             np.testing.assert_allclose(stored, expected, atol=2e-5)
+
+
+def test_rows_beside_the_reference() -> None:
+    pytest.importorskip("psutil")
+    import against_reference
+
+    found = against_reference.result("levels", 4.0, ours=[2.0, 1.0, 4.0], theirs=[9.0, 7.0, 8.0], error=2e-6)
+    assert (found["median_ours"], found["median_theirs"], found["ratio"]) == (2.0, 8.0, 4.0)
+    line = against_reference.line(found)
+    assert line.split() == ["levels", "2", "(1–4)", "8", "(7–9)", "4.00", "4.0", "2.0e-06"]
+    memory = against_reference.result("memory", 2.0, ours=[100.0], theirs=[150.0], error=None)
+    assert against_reference.line(memory).split() == ["memory", "100", "(100–100)", "150", "(150–150)", "1.50", "2.0"]
+    assert len(line) == len(against_reference.HEADING)
+    assert against_reference.failures([found, memory]) == []
+    wrong = [found | {"row": "cnn14-1", "error": 3e-3}, found | {"row": "anchors", "error": float("nan")}]
+    phrases = against_reference.failures([found, *wrong])
+    assert phrases == [
+        "cnn14-1 differs from the reference by 3.0e-03, at most 1e-04",
+        "anchors differs from the reference by nan, at most 1e-04",
+    ]
+
+
+def test_errors_beside_the_reference() -> None:
+    pytest.importorskip("psutil")
+    from against_reference import relative_error
+
+    stem = np.float32([3.0, 4.0])
+    assert relative_error({"a": stem, "b": 2 * stem}, {"a": stem, "b": stem}) == pytest.approx(1.0)
+    assert relative_error({"a": stem}, {"a": stem}) == 0.0
+    starts = np.arange(4)
+    assert relative_error({"starts": starts}, {"starts": np.where(starts == 2, 5, starts)}) == 0.25
+    for ours, theirs in (({}, {}), ({"a": stem}, {}), ({"a": stem}, {"b": stem}), ({"a": stem}, {"a": stem[:1]})):
+        with pytest.raises(ValueError, match="the outputs are other ones"):
+            relative_error(ours, theirs)
+
+
+@pytest.mark.slow
+def test_this_project_beside_the_reference(tmp_path: Path) -> None:
+    for package in ("psutil", "torch", "torchlibrosa", "lightning", "uss", "panns_inference"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"could not find {package}")
+    script, out = BENCHMARKS / "against_reference.py", tmp_path / "against.json"
+    options = ["--quick", "--rows", "cnn14-1", "levels", "--turns=2", f"--out={out}"]
+    said = subprocess.check_output([sys.executable, script, *options], text=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == [out]
+    found = json.loads(out.read_text())
+    assert {"command", "cpu", "threads", "versions", "device", "keep_memory", "scene", "rows"} == set(found)
+    assert {"python", "jax", "jaxlib", "torch", "uss-jax", "uss"} <= set(found["versions"])
+    assert found["scene"]["blocks"] == 2
+    assert found["scene"]["nodes"] == 10
+    assert [(row["row"], len(row["ours"]), len(row["theirs"])) for row in found["rows"]] == [
+        ("cnn14-1", 2, 2),
+        ("levels", 1, 1),
+    ]
+    for row in found["rows"]:
+        assert row["ratio"] == pytest.approx(row["median_theirs"] / row["median_ours"])
+        assert row["ratio"] > 0.0
+        assert 0.0 < row["error"] < 1e-4
+        assert row["row"] in said
