@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}  # of YNNPACK no more than sums
+EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 @functools.cache

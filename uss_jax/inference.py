@@ -1,5 +1,6 @@
 """Compiled forward passes over any number of segments, always in full batches."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,14 +37,16 @@ class Inference:
     """The passes of one model.
 
     Attributes:
-      networks: the model.
+      networks: the model, with its variables on the device.
       batch_size: of every pass, or less where there is less to do; what is missing in the last batch is filled up and
         thrown away.
     """
 
     def __init__(self, networks: Networks, batch_size: int = 8) -> None:
-        self.networks, self.batch_size = networks, batch_size
-
+        self.networks, self.batch_size = (
+            dataclasses.replace(networks, variables=_placed(networks.variables)),
+            batch_size,
+        )
         self._tag = compiled(networks.tagger)
         self._tag_query = compiled(networks.query_tagger)
         self._condition = compiled(networks.query) if networks.query is not None else None
@@ -114,6 +117,12 @@ class Inference:
             full = [jnp.asarray(np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])) for piece in pieces]
             results.append(run(*full))
         return np.concatenate([np.asarray(result) for result in results])[:count]
+
+
+def _placed(variables: dict[str, Any]) -> dict[str, Any]:
+    """Variables by part on the device, once: NumPy's would be copied there for every pass, which can take as long."""
+    placed = {id(tree): jax.device_put(tree) for tree in variables.values()}  # parts may share a tree
+    return {part: placed[id(tree)] for part, tree in variables.items()}
 
 
 def _needed(part: Any, what: str) -> Any:

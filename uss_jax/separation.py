@@ -49,8 +49,8 @@ class Model:
 
     def __init__(self, networks: model_dir.Networks, batch_size: int | None = None) -> None:
         """Puts a model to use; `batch_size` is of every pass of its networks, by default what suits the device."""
-        self.networks = networks
         self.inference = Inference(networks, batch_size or parallel.inference_batch())
+        self.networks = self.inference.networks
 
     @classmethod
     def load(cls, name_or_dir: str | Path) -> "Model":

@@ -4,7 +4,6 @@ A separator is evaluated with the reference's oracle query, the condition of the
 precision. Scores are a pure function of the data and the weights, and the same on every host.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import SupportsIndex
 
@@ -66,8 +65,7 @@ class SeparatorValidation:
 
     def __call__(self, networks: Networks) -> dict[str, float]:
         """Means over the classes of the median `sdr` and `sdri` of a class's mixtures, in dB."""
-        parts = {part: jax.device_put(networks.variables[part]) for part in ("query_tagger", "query", "separator")}
-        inference = Inference(dataclasses.replace(networks, variables=parts), BATCH_SIZE)
+        inference = Inference(networks, BATCH_SIZE)
 
         def score(mixture: np.ndarray, source: np.ndarray) -> np.ndarray:
             estimate = inference.separate(mixture, inference.conditions(source))
@@ -120,8 +118,7 @@ class TaggerValidation:
 
     def __call__(self, networks: Networks) -> dict[str, float]:
         """The `average_precision`, 0…1."""
-        parts = {"tagger": jax.device_put(networks.variables["tagger"])}
-        inference = Inference(dataclasses.replace(networks, variables=parts), BATCH_SIZE)
+        inference = Inference(networks, BATCH_SIZE)
         probability = on_all_hosts(self._clip, inference.probabilities, len(self.numbers))
         truth = np.zeros(probability.shape, bool)
         for row, clip in enumerate(self.numbers):
