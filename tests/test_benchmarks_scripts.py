@@ -2,8 +2,6 @@
 
 import argparse
 import csv
-import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -252,28 +250,3 @@ def test_errors_beside_the_reference() -> None:
     for ours, theirs in (({}, {}), ({"a": stem}, {}), ({"a": stem}, {"b": stem}), ({"a": stem}, {"a": stem[:1]})):
         with pytest.raises(ValueError, match="the outputs are other ones"):
             relative_error(ours, theirs)
-
-
-@pytest.mark.slow
-def test_this_project_beside_the_reference(tmp_path: Path) -> None:
-    for package in ("psutil", "torch", "torchlibrosa", "lightning", "uss", "panns_inference"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"could not find {package}")
-    script, out = BENCHMARKS / "against_reference.py", tmp_path / "against.json"
-    options = ["--quick", "--rows", "cnn14-1", "levels", "--turns=2", f"--out={out}"]
-    said = subprocess.check_output([sys.executable, script, *options], text=True, cwd=tmp_path)
-    assert list(tmp_path.iterdir()) == [out]
-    found = json.loads(out.read_text())
-    assert {"command", "cpu", "threads", "versions", "device", "keep_memory", "scene", "rows"} == set(found)
-    assert {"python", "jax", "jaxlib", "torch", "uss-jax", "uss"} <= set(found["versions"])
-    assert found["scene"]["blocks"] == 2
-    assert found["scene"]["nodes"] == 10
-    assert [(row["row"], len(row["ours"]), len(row["theirs"])) for row in found["rows"]] == [
-        ("cnn14-1", 2, 2),
-        ("levels", 1, 1),
-    ]
-    for row in found["rows"]:
-        assert row["ratio"] == pytest.approx(row["median_theirs"] / row["median_ours"])
-        assert row["ratio"] > 0.0
-        assert 0.0 < row["error"] < 1e-4
-        assert row["row"] in said
