@@ -235,14 +235,14 @@ def run(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         f"scene: {heard['blocks']} blocks, {heard['nodes']} active nodes, {heard['pairs']} active (node, block) pairs"
     )
     print(HEADING, flush=True)
+    facts = environment(args.threads) | {"device": args.device, "keep_memory": args.keep_memory, "scene": heard}
     results: list[dict[str, Any]] = []
     for row in chosen:
         for of in compare(row, made, args.threads, args.long_turns if row.long else args.turns):
             results.append(of)
             print(line(of), flush=True)
-    if args.out:
-        facts = environment(args.threads) | {"device": args.device, "keep_memory": args.keep_memory, "scene": heard}
-        files.write_json(args.out, facts | {"rows": results})
+        if args.out:  # after every row, for the next may take long
+            files.write_json(args.out, facts | {"rows": results})
     return results
 
 
@@ -266,11 +266,14 @@ def main() -> None:
     if unsuitable := [name for name in args.rows if name not in suitable]:
         parser.error(f"--rows {' '.join(unsuitable)}: not on a GPU")
     _prepare(args)
-    if args.folder is None:
-        with tempfile.TemporaryDirectory() as folder:
-            results = run(args, Path(folder))
-    else:
-        results = run(args, args.folder)
+    try:
+        if args.folder is None:
+            with tempfile.TemporaryDirectory() as folder:
+                results = run(args, Path(folder))
+        else:
+            results = run(args, args.folder)
+    except ValueError as error:
+        sys.exit(f"against_reference.py: {error}")
     if wrong := failures(results):
         sys.exit(f"against_reference.py: {'; '.join(wrong)}")
 

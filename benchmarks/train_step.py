@@ -261,7 +261,7 @@ def memory_of(config: Any, tagger: dict[str, Any], batch_size: int) -> float:
     state, pmapped = our_training(config, tagger)
     samples = round(SEGMENT_SECONDS * SAMPLE_RATE_HZ)
     batch = jax.eval_shape(lambda: parallel.shard(random_batch(batch_size * jax.local_device_count(), samples)))
-    return speed.memory_gib(pmapped.lower(state, batch).compile())
+    return speed.memory_gib(pmapped.lower(state, batch).compile(compiling.options()))
 
 
 def largest_batch(memory: Callable[[int], float], limit_gib: float, first: int = 1) -> tuple[int, dict[int, float]]:

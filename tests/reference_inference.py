@@ -5,10 +5,10 @@ floats, so that 16 bits do not limit a comparison), and its drawings, which it l
 """
 
 import argparse
-import csv
 import functools
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,27 +20,8 @@ from reference import torch
 
 lightning = pytest.importorskip("lightning.pytorch")
 
-TABLES = Path(__file__).parents[1] / "uss_jax" / "tables"
-CLASSES_BYTES, ONTOLOGY_BYTES = 14_675, 342_780  # the reference downloads files of another size anew
-
-
-def make_home(home: Path) -> None:
-    """Puts the tables of classes and ontology where the reference looks for them, filled up to the expected size."""
-    with (TABLES / "classes.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    lines = ["index,mid,display_name"] + [f'{row["index"]},{row["mid"]},"{row["name"]}"' for row in rows]
-    classes = "\n".join(lines) + "\n"
-    with (TABLES / "ontology.csv").open(newline="", encoding="utf-8") as file:
-        nodes = [
-            {"id": row["mid"], "name": row["name"], "child_ids": [mid for mid in row["children"].split(";") if mid]}
-            for row in csv.DictReader(file)
-        ]
-    metadata = home / ".cache" / "uss" / "metadata"
-    metadata.mkdir(parents=True)
-    (metadata / "class_labels_indices.csv").write_text(classes.ljust(CLASSES_BYTES, "\n"), encoding="utf-8")
-    (metadata / "ontology.json").write_text(json.dumps(nodes).ljust(ONTOLOGY_BYTES), encoding="utf-8")
-    (home / "panns_data").mkdir()
-    (home / "panns_data" / "class_labels_indices.csv").write_text(classes, encoding="utf-8")
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from uss_reference import make_home, write_floats  # noqa: E402
 
 
 class Inference:
@@ -58,14 +39,10 @@ class Inference:
 
         found = uss.utils.get_path
         uss.utils.get_path = lambda meta: str(self.tagger) if "Cnn14" in str(meta["path"]) else found(meta)
-        import soundfile
         import uss.inference
         import uss.models.query_nets
 
-        def write(file: str, data: Any, samplerate: int) -> None:
-            soundfile.write(file, data, samplerate, subtype="FLOAT")
-
-        uss.inference.soundfile = argparse.Namespace(write=write)
+        uss.inference.soundfile = argparse.Namespace(write=write_floats)
         uss.inference.plt = argparse.Namespace(matshow=lambda *_, **__: None, savefig=lambda *_: None)
         self._uss = uss
 

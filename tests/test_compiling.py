@@ -52,11 +52,25 @@ def test_options_keep_convolutions_from_ynnpack(known):
     assert not of_ynnpack(lowered.compile(known))
 
 
-def test_inference_and_mining_are_compiled_with_them(known):
+def test_inference_is_compiled_with_them(known):
     mixture, condition = np.zeros((1, 4096), np.float32), np.zeros((1, 5), np.float32)
     variables = SMALL.init(jax.random.key(0), mixture, condition)
+    assert of_ynnpack(jax.jit(SMALL.apply).lower(variables, mixture, condition).compile())
     assert not of_ynnpack(compiled(SMALL).lower(variables, mixture, condition).compile())
 
+
+@pytest.fixture
+def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options that no XLA knows, so that whoever compiles with them fails."""
+    monkeypatch.setattr(compiling, "options", lambda: {"xla_cpu_no_such_option": "1"})
+
+
+def test_mining_is_compiled_with_them(unknown):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        parallel.pmap_inference(lambda variables, batch: batch)(0.0, jnp.zeros((jax.local_device_count(), 1)))
+
+
+def test_mining_compiles_once():
     x, kernel = jnp.ones((2, 16, 16, 32)), jnp.ones((3, 3, 32, 32))
     seen = []
 

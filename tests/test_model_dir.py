@@ -34,6 +34,14 @@ def test_weights_come_back_to_the_bit(networks, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "weights.safetensors"]
 
 
+def test_in_use_variables_lie_on_the_device_once(folder):
+    loaded = model_dir.load(folder)
+    assert any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded.variables))
+    variables = Model(loaded).networks.variables
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables))
+    assert variables["query_tagger"] is variables["tagger"]
+
+
 def test_a_query_net_may_have_a_tagger_of_its_own(tmp_path):
     """The latent query comes from it, so that the tagger need not have an embedding."""
     own = {"kind": "cnn14", "patch": [2, 4], "widths": [8, 8], "embedding_size": 6}

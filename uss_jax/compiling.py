@@ -11,8 +11,8 @@ EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 def options() -> dict[str, str]:
     """Options for `jax.jit` and `Lowered.compile`; none on other devices, and where this XLA does not know them.
 
-    By itself XLA gives a CPU's convolutions and matrix products to the library YNNPACK. Left to Eigen, as in earlier
-    versions, they take less time, above all the gradients of kernels (benchmarks/NOTES.md has the figures).
+    By itself XLA gives a CPU's convolutions and matrix products to the library YNNPACK. Left to Eigen they take less
+    time, above all the gradients of kernels (benchmarks/NOTES.md has the figures).
     """
     if jax.default_backend() != "cpu":
         return {}

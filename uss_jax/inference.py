@@ -43,10 +43,9 @@ class Inference:
     """
 
     def __init__(self, networks: Networks, batch_size: int = 8) -> None:
-        self.networks, self.batch_size = (
-            dataclasses.replace(networks, variables=_placed(networks.variables)),
-            batch_size,
-        )
+        self.networks = dataclasses.replace(networks, variables=_placed(networks.variables))
+        self.batch_size = batch_size
+
         self._tag = compiled(networks.tagger)
         self._tag_query = compiled(networks.query_tagger)
         self._condition = compiled(networks.query) if networks.query is not None else None
@@ -121,7 +120,7 @@ class Inference:
 
 def _placed(variables: dict[str, Any]) -> dict[str, Any]:
     """Variables by part on the device, once: NumPy's would be copied there for every pass, which can take as long."""
-    placed = {id(tree): jax.device_put(tree) for tree in variables.values()}  # parts may share a tree
+    placed = jax.device_put({id(tree): tree for tree in variables.values()})  # parts that share a tree go on doing so
     return {part: placed[id(tree)] for part, tree in variables.items()}
 
 
