@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_run
 
 from uss_jax import compiling, parallel
 from uss_jax.inference import compiled
@@ -68,6 +69,22 @@ def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mining_is_compiled_with_them(unknown):
     with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
         parallel.pmap_inference(lambda variables, batch: batch)(0.0, jnp.zeros((jax.local_device_count(), 1)))
+
+
+@pytest.mark.slow
+def test_training_is_compiled_with_them(tones, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("""
+from uss_jax import compiling
+compiling.options = lambda: {"xla_cpu_no_such_option": "1"}
+import train
+from absl import app
+app.run(train.main)
+""")
+    run = small_run.start(
+        [*small_run.prepare(tones.dataset, tmp_path), "--config.steps=2"], tmp_path / "run", 1, program
+    )
+    assert "no_such_option" in small_run.finish(run, status=1)
 
 
 def test_mining_compiles_once():
