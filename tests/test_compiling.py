@@ -85,6 +85,8 @@ app.run(train.main)
         [*small_run.prepare(tones.dataset, tmp_path), "--config.steps=2"], tmp_path / "run", 1, program
     )
     assert "no_such_option" in small_run.finish(run, status=1)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    assert not metrics.exists() or not metrics.read_text()  # not only when it was evaluated, after the steps
 
 
 def test_mining_compiles_once():
