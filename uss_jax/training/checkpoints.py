@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +163,23 @@ def _quiet() -> Iterator[None]:
     absl_logging.set_verbosity(absl_logging.FATAL)
     try:
         yield
+    except BaseException:
+        unraisable = _but_closed_loops(unraisable)
+        raise
     finally:
         threading.excepthook, sys.unraisablehook = in_threads, unraisable
         absl_logging.set_verbosity(verbosity)
+
+
+def _but_closed_loops(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The hook for all but reports to a closed event loop: after a failure Orbax closes the one to which TensorStore's
+    other writes still report, until the interpreter's end."""
+
+    def told(unraisable: Any) -> None:
+        if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):
+            hook(unraisable)
+
+    return told
 
 
 def _line(error: Exception) -> str:
