@@ -67,13 +67,17 @@ class Child:
 
 @contextlib.contextmanager
 def children() -> Iterator[Callable[..., Child]]:
-    """Starts children, as `Child` does, when called, and waits for each to be ready; all end with the block."""
+    """Starts children, as `Child` does, when called; all end with the block.
+
+    Each is waited for, unless the caller says `wait=False`, and waits for it with `ready()` itself.
+    """
     with contextlib.ExitStack() as stack:
 
-        def start(make: Callable[..., Callable[..., Any]], *arguments: Any) -> Child:
+        def start(make: Callable[..., Callable[..., Any]], *arguments: Any, wait: bool = True) -> Child:
             child = Child(make, *arguments)
             stack.callback(child.end)
-            child.ready()
+            if wait:
+                child.ready()
             return child
 
         yield start

@@ -6,8 +6,10 @@
 Ours is the step of `configs/resunet30_soft.py` (its loss, its optimiser, a frozen Cnn14 for the query), as train.py
 runs it, on random weights and noise. The reference's is its LitSeparation: its mixer, Cnn14 query net, ResUNet30, L1
 loss, backward pass, and AdamW with AMSGrad. It is given segments whose anchors are known; --detect adds a row for the
-step as the reference trains, which runs a second Cnn14 over the 10-s clips to find them. In PyTorch, `float32` is
-without TF32, `tensorfloat32` with it (the default of its convolutions), and `bfloat16` is autocast with TF32.
+step as the reference trains, which runs a second Cnn14 over the 10-s clips to find them; --compiled adds one for the
+reference as fast as it will go: separator and query net by torch.compile, in channels-last memory. In PyTorch,
+`float32` is without TF32, `tensorfloat32` with it (the default of its convolutions), and `bfloat16` is autocast with
+TF32.
 
 Batches lie on the device already. Each side has a process of its own; they take turns, and the median counts. A step
 that does not fit beside the other's is printed as such. --largest looks for the largest batch (a power of two) whose
@@ -19,6 +21,7 @@ is given too), their share of the device's peak where that is known, and GiB a s
 
 import argparse
 import functools
+import itertools
 import os
 import runpy
 import statistics
@@ -143,7 +146,13 @@ def our_step(path: Path, tagger: dict[str, Any], precision: str, rematerialise: 
 
 
 def reference_step(
-    home: Path, package: Path | None, precision: str, batch_size: int, detect: bool, threads: int | None
+    home: Path,
+    package: Path | None,
+    precision: str,
+    batch_size: int,
+    detect: bool,
+    threads: int | None,
+    compiled: bool = False,
 ) -> Any:
     """A function (steps) → seconds a step of the reference; of 0 steps, what is known of it."""
     uss_reference.use(home, package)
@@ -171,6 +180,10 @@ def reference_step(
         learning_rate=1e-3,
         lr_lambda_func=get_lr_lambda("constant_warm_up", warm_up_steps=10_000, reduce_lr_steps=1_000_000),
     ).to(device)
+    if compiled:
+        model.to(memory_format=torch.channels_last)
+        model.ss_model.compile()
+        model.query_net.compile()
     optimisers = model.configure_optimizers()
     optimiser, scheduler = optimisers["optimizer"], optimisers["lr_scheduler"]["scheduler"]
     samples = round((CLIP_SECONDS if detect else SEGMENT_SECONDS) * SAMPLE_RATE_HZ)
@@ -228,19 +241,21 @@ def compare(args: argparse.Namespace, home: Path, precision: str, batch_size: in
         if args.detect:
             detecting = (reference_step, home, args.reference_source, precision, batch_size, True, args.threads)
             sides["reference, detecting"] = detecting
+        if args.compiled:
+            sides["reference, compiled"] = (*sides["reference"], True)
     rows: dict[str, dict[str, Any]] = {}
     with children() as start:
-        running = {}
-        for name, arguments in sides.items():
+        running = {name: start(*arguments, wait=False) for name, arguments in sides.items()}  # at once, for it is long
+        for name, side in list(running.items()):
             rows[name] = {"side": name, "precision": precision, "batch_size": batch_size}
             try:
-                running[name] = start(*arguments)
-                running[name](args.warm_up)
-                rows[name] |= running[name](0)
+                side.ready()
+                side(args.warm_up)
+                rows[name] |= side(0)
             except RuntimeError as error:
                 if not any(word in str(error) for word in OUT_OF_MEMORY):
                     raise
-                running.pop(name, None)
+                del running[name]
         turns = [name for _ in range(args.repetitions) for name in running]
         seconds: dict[str, list[float]] = {name: [] for name in running}
         for name in progress.track(turns, f"{precision}, batch {batch_size}", len(turns)):
@@ -295,23 +310,22 @@ def largest(args: argparse.Namespace, precision: str) -> dict[str, Any]:
     return {"precision": precision, "limit_gib": limit, "largest_batch": batch_size, "gib": tried}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as text."""
-    lines = [
-        f"{'':20} {'precision':>13} {'batch':>5} {'ms/step':>8} {'samples/s':>9} {'TFLOP/s':>8} {'peak':>5} {'GiB':>6}"
-    ]
-    for row in rows:
-        start = f"{row['side']:20} {row['precision']:>13} {row['batch_size']:5d} "
-        if "seconds_per_step" not in row:
-            lines.append(start + "does not fit")
-            continue
-        peak = f"{row['share_of_peak']:5.0%}" if "share_of_peak" in row else f"{'':5}"
-        memory = f"{row['memory_gib']:6.2f}" if row["memory_gib"] else f"{'':6}"
-        lines.append(
-            f"{start}{1000 * row['seconds_per_step']:8.1f} {row['samples_per_second']:9.1f} "
-            f"{row.get('tflops', 0.0):8.2f} {peak} {memory}"
-        )
-    return "\n".join(lines)
+HEADING = (
+    f"{'':20} {'precision':>13} {'batch':>5} {'ms/step':>8} {'samples/s':>9} {'TFLOP/s':>8} {'peak':>5} {'GiB':>6}"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as a line below `HEADING`."""
+    start = f"{row['side']:20} {row['precision']:>13} {row['batch_size']:5d} "
+    if "seconds_per_step" not in row:
+        return start + "does not fit"
+    peak = f"{row['share_of_peak']:5.0%}" if "share_of_peak" in row else f"{'':5}"
+    memory = f"{row['memory_gib']:6.2f}" if row["memory_gib"] else f"{'':6}"
+    return (
+        f"{start}{1000 * row['seconds_per_step']:8.1f} {row['samples_per_second']:9.1f} "
+        f"{row.get('tflops', 0.0):8.2f} {peak} {memory}"
+    )
 
 
 def main() -> None:
@@ -323,6 +337,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=CONFIG, help="of the separator; default: resunet30_soft.py")
     parser.add_argument("--alone", action="store_true", help="without the reference")
     parser.add_argument("--detect", action="store_true", help="also the reference's step with its search for anchors")
+    parser.add_argument("--compiled", action="store_true", help="also the reference's step compiled, channels last")
     parser.add_argument(
         "--largest", action="store_true", help="look for the largest batch per device, and time nothing"
     )
@@ -341,15 +356,17 @@ def main() -> None:
             rows.append(found := largest(args, precision))
             sizes = ", ".join(f"{batch}: {gib:.2f}" for batch, gib in found["gib"].items())
             print(f"{precision}: batch {found['largest_batch']} fits into {found['limit_gib']:.1f} GiB ({sizes})")
+        if args.out:
+            files.write_json(args.out, rows)
     else:
         with tempfile.TemporaryDirectory() as home:
             uss_reference.make_home(Path(home))
-            for precision in args.precision:
-                for batch_size in args.batch_sizes:
-                    rows += compare(args, Path(home), precision, batch_size)
-        print(table(rows))
-    if args.out:
-        files.write_json(args.out, rows)
+            print(HEADING)
+            for precision, batch_size in itertools.product(args.precision, args.batch_sizes):
+                rows += (found := compare(args, Path(home), precision, batch_size))
+                print(*map(line, found), sep="\n", flush=True)
+                if args.out:  # after each, for the next may take long
+                    files.write_json(args.out, rows)
 
 
 if __name__ == "__main__":

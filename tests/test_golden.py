@@ -10,7 +10,7 @@ import pytest
 import seeded
 from seeded import NETWORKS, assert_close, conditions, curves, normal, relative_error, sounds, subset
 
-from uss_jax import anchors, losses, signal
+from uss_jax import anchors, compiling, losses, signal
 from uss_jax.models.cnn14 import Tags
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
@@ -24,7 +24,9 @@ def golden() -> dict[str, np.ndarray]:
 def outputs_of(name: str, variables: Any) -> dict[str, np.ndarray]:
     """What a network here makes of the sounds of the golden file, by the reference's names."""
     network = NETWORKS[name]
-    found = jax.jit(network.module.apply)(variables, *seeded.inputs(network, 64_000))
+    found = jax.jit(network.module.apply, compiler_options=compiling.options())(
+        variables, *seeded.inputs(network, 64_000)
+    )
     if not isinstance(found, Tags):
         return {"waveform": found}
     return {
@@ -75,7 +77,7 @@ def test_loss_and_gradient(golden):
         estimate, _ = module.apply(variables | {"params": params}, *inputs, train=True, mutable="batch_stats")
         return losses.l1(estimate, sounds(64_000, seed=5))
 
-    value, gradient = jax.jit(jax.value_and_grad(loss))(variables["params"])
+    value, gradient = jax.jit(jax.value_and_grad(loss), compiler_options=compiling.options())(variables["params"])
     assert_close(1e-5, value, golden["training/loss"], "loss")
     assert_close(1e-3, subset("gradient", seeded.flat(gradient)), golden["training/gradient"], "gradient")
 

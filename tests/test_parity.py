@@ -14,7 +14,7 @@ import seeded
 from reference import torch
 from seeded import NETWORKS, assert_close, conditions, curves, flat, normal, relative_error, shapes_of, sounds
 
-from uss_jax import anchors, losses, signal
+from uss_jax import anchors, compiling, losses, signal
 from uss_jax.pytorch import names
 from uss_jax.training.optimiser import paper_schedule
 
@@ -86,7 +86,9 @@ class Pair(NamedTuple):
 
 def make_pair(name: str) -> Pair:
     ours = NETWORKS[name].module
-    return Pair(reference.module(name), ours, seeded.variables(name), jax.jit(ours.apply))
+    return Pair(
+        reference.module(name), ours, seeded.variables(name), jax.jit(ours.apply, compiler_options=compiling.options())
+    )
 
 
 @pytest.fixture(scope="module", params=["Cnn14", "Cnn14_DecisionLevelMax"])
@@ -177,7 +179,7 @@ def test_resunet_training(resunets: Pair) -> None:
         estimate, updated = resunets.ours.apply(variables, audio, condition, train=True, mutable="batch_stats")
         return losses.l1(estimate, target), updated["batch_stats"]
 
-    differentiate = jax.jit(jax.value_and_grad(our_loss, has_aux=True))
+    differentiate = jax.jit(jax.value_and_grad(our_loss, has_aux=True), compiler_options=compiling.options())
     (value, stats), ours = differentiate(resunets.variables["params"])
     assert_close(1e-5, value, loss, "ResUNet30, L1 loss")
     assert_close(1e-3, flat(ours), flat(expected["params"]), "ResUNet30, gradient of the L1 loss")

@@ -134,8 +134,7 @@ def separator_loss(networks: Networks, loss_name: str) -> LossFunction:
     def loss(
         params: Variables, batch_stats: Variables, frozen: Variables, batch: dict[str, jax.Array], key: jax.Array
     ) -> tuple[jax.Array, Variables]:
-        with jax.default_matmul_precision("float32"):  # in every precision, for at inference the query is float32's
-            tags = networks.tagger.apply(frozen, batch["source"])
+        tags = networks.tagger.apply(frozen, batch["source"])
         tags = tags.replace(clipwise=tags.clipwise * batch["query_classes"])
         condition = networks.query.apply(  # type: ignore[union-attr]
             {"params": params["query"]}, tags, train=True, rngs={"dropout": key}

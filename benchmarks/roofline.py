@@ -1,0 +1,239 @@
+"""How far every stage of ResUNet30 is from the device's floor: operations and bytes counted, and time measured.
+
+    python benchmarks/roofline.py --batch-size 32 --precision tensorfloat32 bfloat16 --training --out=roofline.json
+    python benchmarks/roofline.py --batch-size 1 --precision float32           a forward pass, where there is no GPU
+
+A stage is a level of the network, down or up. Counted are its products (convolutions, matrix products, transforms):
+operations from their shapes, and bytes as if each read its operands once and wrote its result once, everything else
+being part of them. Its floor is the larger of operations over the device's greatest rate and bytes over its greatest
+bandwidth, product by product; both are measured here, by a product of large matrices at this precision and by a copy.
+On a GPU its time is what the profiler saw of the kernels that bear its name; a fused one counts where its last part
+belongs. On a CPU the profiler does not see convolutions, and there is but the time of the whole.
+
+Printed for each stage: GFLOP, GB, milliseconds at least and measured, and their ratio; then the whole by the clock,
+with how many times faster than the sound it is (--training: samples/s).
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import math
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+from train_step import CONFIG, SEGMENT_SECONDS, load_config, our_training, random_batch
+
+from uss_jax import compiling, files, parallel
+from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.training.step import PRECISIONS
+
+LEVELS = 6
+# Kernels that are started as one graph do not tell the profiler which operation they are.
+NO_GRAPHS = {"xla_gpu_enable_command_buffer": ""}
+STAGES = (
+    *(f"encoder{level}" for level in range(LEVELS)),
+    "middle",
+    *(f"decoder{level}" for level in reversed(range(LEVELS))),
+    "tagger",
+    "rest",
+)
+REST = "rest"  # spectra, first and last convolution, losses, optimiser
+
+
+@dataclasses.dataclass
+class Count:
+    """What a stage does at least: operations, bytes, and seconds at the device's greatest rates."""
+
+    flops: float = 0.0
+    size: float = 0.0
+    floor: float = 0.0
+
+
+def stage_of(name: str) -> str:
+    """The stage to which an operation belongs, by the names of the modules that made it."""
+    if found := re.search(r"\b(?:(encoder|decoder)|up_norm|up)(\d)\b", name):
+        return f"{found[1] or 'decoder'}{found[2]}"
+    if re.search(r"\bmiddle\b", name):
+        return "middle"
+    return "tagger" if "Cnn14" in name else REST
+
+
+def products(jaxpr: Any, above: str = "") -> Iterator[tuple[str, float, float]]:
+    """Every product of a program: the names of its modules, operations, and bytes of operands and result."""
+    for equation in jaxpr.eqns:
+        name = f"{above}/{equation.source_info.name_stack}"
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner, name)
+        flops = _flops(equation)
+        if flops:
+            avals = [x.aval for x in (*equation.invars, *equation.outvars)]
+            yield name, flops, float(sum(aval.size * aval.dtype.itemsize for aval in avals))
+
+
+def _flops(equation: Any) -> float:
+    """Operations of a product; 0 for what is none."""
+    shapes = [x.aval.shape for x in equation.invars if hasattr(x.aval, "shape")]
+    out, params = equation.outvars[0].aval if equation.outvars else None, equation.params
+    match equation.primitive.name:
+        case "conv_general_dilated":
+            kernel, features = shapes[1], params["dimension_numbers"].rhs_spec[0]
+            return 2.0 * out.size * math.prod(kernel) / kernel[features]
+        case "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            return 2.0 * out.size * math.prod(shapes[0][axis] for axis in contracted)
+        case "fft":
+            points = math.prod(params["fft_lengths"])
+            return 5.0 * max(math.prod(shapes[0]), out.size) * math.log2(points)
+    return 0.0
+
+
+def count(jaxpr: Any, peak_flops: float, bandwidth: float) -> dict[str, Count]:
+    """Operations, bytes and floor of every stage."""
+    counts: dict[str, Count] = collections.defaultdict(Count)
+    for name, flops, size in products(jaxpr):
+        of = counts[stage_of(name)]
+        of.flops += flops
+        of.size += size
+        of.floor += max(flops / peak_flops, size / bandwidth)
+    return counts
+
+
+def measured(run: Callable[[], Any], compiled: Any, turns: int) -> dict[str, float]:
+    """Seconds of every stage in a call of a compiled program on a GPU, by the profiler."""
+    names = dict(re.findall(r'%?([\w.\-]+) = [^\n]*?op_name="([^"]*)"', compiled.as_text()))
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(turns):
+                jax.block_until_ready(run())
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        data = jax.profiler.ProfileData.from_file(str(path))
+    seconds: dict[str, float] = collections.Counter()
+    lines = [line for plane in data.planes if plane.name.startswith("/device:") for line in plane.lines]
+    for event in (event for line in lines if line.name.startswith("Stream") for event in line.events):
+        operation = str(dict(event.stats).get("hlo_op", ""))
+        seconds[stage_of(names.get(operation, ""))] += event.duration_ns / 1e9 / turns
+    return seconds
+
+
+def median_seconds(run: Callable[[], Any], turns: int) -> float:
+    """Median of some calls, after one that is not counted."""
+    jax.block_until_ready(run())
+    times = []
+    for _ in range(turns):
+        begun = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+def peaks(precision: str, gpu: bool) -> tuple[float, float]:
+    """Operations and bytes a second that the device reaches: a product of large matrices, and a copy."""
+    size, dtype = 8192 if gpu else 2048, PRECISIONS[precision][0]
+    with jax.default_matmul_precision(PRECISIONS[precision][1]):
+        matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
+        product = jax.jit(jnp.matmul, compiler_options=compiling.options())
+        flops = 2.0 * size**3 / median_seconds(lambda: product(matrix, matrix), 10)
+    array = jnp.ones((2**30 if gpu else 2**27) // 4, jnp.float32)
+    add = jax.jit(lambda x: x + 1.0)
+    return flops, 2.0 * array.nbytes / median_seconds(lambda: add(array), 10)
+
+
+def program(precision: str, batch_size: int, training: bool) -> tuple[Any, Callable[[], Any], Any]:
+    """The jaxpr of a training step or a forward pass, a function that runs it, and the compiled program."""
+    config = load_config(CONFIG, precision, rematerialise=False)
+    state, step = our_training(config, {"kind": "cnn14"})
+    batch = random_batch(batch_size, round(SEGMENT_SECONDS * SAMPLE_RATE_HZ))
+    if training:
+        holder = [parallel.replicate(state)]
+        batch = jax.device_put(parallel.shard(batch))
+        jaxpr = jax.make_jaxpr(step)(holder[0], batch)
+        compiled = step.lower(holder[0], batch).compile(compiling.options() | NO_GRAPHS)
+
+        def run() -> Any:
+            holder[0], metrics = compiled(holder[0], batch)  # the old state is given away
+            return metrics
+
+        return jaxpr.jaxpr, run, compiled
+    from uss_jax.models.resunet import ResUNet
+
+    dtype, matmul = PRECISIONS[precision]
+    variables = jax.device_put({"params": state.params["separator"], "batch_stats": state.batch_stats})
+    given = jax.device_put((batch["mixture"], batch["query_classes"]))
+    apply = functools.partial(ResUNet(dtype=dtype).apply, variables)
+    with jax.default_matmul_precision(matmul):
+        jaxpr = jax.make_jaxpr(apply)(*given)
+        compiled = jax.jit(apply).lower(*given).compile(compiling.options() | NO_GRAPHS)
+    return jaxpr.jaxpr, lambda: compiled(*given), compiled
+
+
+def roofline(precision: str, batch_size: int, training: bool, turns: int) -> dict[str, Any]:
+    """Everything that is printed of a precision."""
+    gpu = jax.default_backend() == "gpu"
+    flops, bandwidth = peaks(precision, gpu)
+    jaxpr, run, compiled = program(precision, batch_size, training)
+    seconds = median_seconds(run, turns)
+    counts, times = count(jaxpr, flops, bandwidth), measured(run, compiled, turns) if gpu else {}
+    return {
+        "device": jax.devices()[0].device_kind,
+        "precision": precision,
+        "batch_size": batch_size,
+        "training": training,
+        "peak_tflops": flops / 1e12,
+        "bandwidth_gb_per_second": bandwidth / 1e9,
+        "seconds": seconds,
+        "stages": {
+            stage: dataclasses.asdict(counts[stage]) | {"seconds": times.get(stage, 0.0)}
+            for stage in STAGES
+            if stage in counts
+        },
+    }
+
+
+def table(of: dict[str, Any]) -> str:
+    """A precision's figures as text."""
+    what = "a training step" if of["training"] else "forward"
+    lines = [
+        f"{of['device']}, {of['precision']}, batch {of['batch_size']}, {what}; at most {of['peak_tflops']:.3g} TFLOP/s and "
+        f"{of['bandwidth_gb_per_second']:.4g} GB/s",
+        f"{'':12}{'GFLOP':>9}{'GB':>8}{'floor ms':>10}{'ms':>9}{'ratio':>7}",
+    ]
+    stages = of["stages"]
+    whole = {key: sum(stage[key] for stage in stages.values()) for key in ("flops", "size", "floor", "seconds")}
+    for name, stage in (stages | {"all": whole}).items():
+        took = f"{1e3 * stage['seconds']:9.3f}{stage['seconds'] / stage['floor']:7.1f}" if stage["seconds"] else ""
+        lines.append(
+            f"{name:12}{stage['flops'] / 1e9:9.1f}{stage['size'] / 1e9:8.2f}{1e3 * stage['floor']:10.3f}{took}"
+        )
+    rate = of["batch_size"] / of["seconds"]
+    speed = f"{rate:.1f} samples/s" if of["training"] else f"{SEGMENT_SECONDS * rate:.0f} × real time"
+    return "\n".join([*lines, f"by the clock {1e3 * of['seconds']:.2f} ms: {speed}\n"])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["tensorfloat32", "bfloat16"])
+    parser.add_argument("--training", action="store_true", help="a training step rather than a forward pass")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    args = parser.parse_args()
+    found = []
+    for precision in args.precision:
+        found.append(roofline(precision, args.batch_size, args.training, args.turns))
+        print(table(found[-1]), flush=True)
+        if args.out:
+            files.write_json(args.out, found)
+
+
+if __name__ == "__main__":
+    main()
