@@ -18,22 +18,21 @@ import argparse
 import collections
 import dataclasses
 import functools
-import math
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from train_step import CONFIG, SEGMENT_SECONDS, load_config, our_training, random_batch
 
 from uss_jax import compiling, files, parallel
 from uss_jax.audio import SAMPLE_RATE_HZ
+from uss_jax.training import speed
 from uss_jax.training.step import PRECISIONS
 
 LEVELS = 6
@@ -67,43 +66,14 @@ def stage_of(name: str) -> str:
     return "tagger" if "Cnn14" in name else REST
 
 
-def products(jaxpr: Any, above: str = "") -> Iterator[tuple[str, float, float]]:
-    """Every product of a program: the names of its modules, operations, and bytes of operands and result."""
-    for equation in jaxpr.eqns:
-        name = f"{above}/{equation.source_info.name_stack}"
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            yield from products(inner, name)
-        flops = _flops(equation)
-        if flops:
-            avals = [x.aval for x in (*equation.invars, *equation.outvars)]
-            yield name, flops, float(sum(aval.size * aval.dtype.itemsize for aval in avals))
-
-
-def _flops(equation: Any) -> float:
-    """Operations of a product; 0 for what is none."""
-    shapes = [x.aval.shape for x in equation.invars if hasattr(x.aval, "shape")]
-    out, params = equation.outvars[0].aval if equation.outvars else None, equation.params
-    match equation.primitive.name:
-        case "conv_general_dilated":
-            kernel, features = shapes[1], params["dimension_numbers"].rhs_spec[0]
-            return 2.0 * out.size * math.prod(kernel) / kernel[features]
-        case "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            return 2.0 * out.size * math.prod(shapes[0][axis] for axis in contracted)
-        case "fft":
-            points = math.prod(params["fft_lengths"])
-            return 5.0 * max(math.prod(shapes[0]), out.size) * math.log2(points)
-    return 0.0
-
-
 def count(jaxpr: Any, peak_flops: float, bandwidth: float) -> dict[str, Count]:
     """Operations, bytes and floor of every stage."""
     counts: dict[str, Count] = collections.defaultdict(Count)
-    for name, flops, size in products(jaxpr):
-        of = counts[stage_of(name)]
-        of.flops += flops
-        of.size += size
-        of.floor += max(flops / peak_flops, size / bandwidth)
+    for product in speed.products(jaxpr):
+        of = counts[stage_of(product.modules)]
+        of.flops += product.flops
+        of.size += product.size
+        of.floor += max(product.flops / peak_flops, product.size / bandwidth)
     return counts
 
 
@@ -201,9 +171,9 @@ def roofline(precision: str, batch_size: int, training: bool, turns: int) -> dic
 def table(of: dict[str, Any]) -> str:
     """A precision's figures as text."""
     what = "a training step" if of["training"] else "forward"
+    rates = f"{of['peak_tflops']:.3g} TFLOP/s and {of['bandwidth_gb_per_second']:.4g} GB/s"
     lines = [
-        f"{of['device']}, {of['precision']}, batch {of['batch_size']}, {what}; at most {of['peak_tflops']:.3g} TFLOP/s and "
-        f"{of['bandwidth_gb_per_second']:.4g} GB/s",
+        f"{of['device']}, {of['precision']}, batch {of['batch_size']}, {what}; at most {rates}",
         f"{'':12}{'GFLOP':>9}{'GB':>8}{'floor ms':>10}{'ms':>9}{'ratio':>7}",
     ]
     stages = of["stages"]
@@ -214,8 +184,8 @@ def table(of: dict[str, Any]) -> str:
             f"{name:12}{stage['flops'] / 1e9:9.1f}{stage['size'] / 1e9:8.2f}{1e3 * stage['floor']:10.3f}{took}"
         )
     rate = of["batch_size"] / of["seconds"]
-    speed = f"{rate:.1f} samples/s" if of["training"] else f"{SEGMENT_SECONDS * rate:.0f} × real time"
-    return "\n".join([*lines, f"by the clock {1e3 * of['seconds']:.2f} ms: {speed}\n"])
+    pace = f"{rate:.1f} samples/s" if of["training"] else f"{SEGMENT_SECONDS * rate:.3g} × real time"
+    return "\n".join([*lines, f"by the clock {1e3 * of['seconds']:.2f} ms: {pace}\n"])
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ Batches lie on the device already. Each side has a process of its own; they take
 that does not fit beside the other's is printed as such. --largest looks for the largest batch (a power of two) whose
 compiled step fits into the device, or into --memory-gib, and runs none.
 
-Printed: milliseconds a step, samples a second, the model's TFLOP/s by XLA's count (of our step, which the reference's
+Printed: milliseconds a step, samples a second, the model's TFLOP/s by our count (of our step, which the reference's
 is given too), their share of the device's peak where that is known, and GiB a step needs.
 """
 
@@ -119,13 +119,12 @@ def our_step(path: Path, tagger: dict[str, Any], precision: str, rematerialise: 
     samples = round(SEGMENT_SECONDS * SAMPLE_RATE_HZ)
     batch = jax.device_put(parallel.shard(random_batch(batch_size, samples)))
     begun = time.perf_counter()
-    lowered = pmapped.lower(state, batch)
-    compiled = lowered.compile(compiling.options())
+    compiled = pmapped.lower(state, batch).compile(compiling.options())
     device = jax.devices()[0].device_kind
     facts = {
         "device": device,
         "compile_seconds": time.perf_counter() - begun,
-        "flops": speed.flops_of(lowered),
+        "flops": speed.flops_of(pmapped, state, batch),
         "peak_flops": speed.peak_flops(device, precision),
         "memory_gib": speed.memory_gib(compiled),
     }

@@ -1,12 +1,14 @@
 """How fast a run goes: items and model operations a second, share of the device's peak, and waiting for input."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.extend
 
 PROFILED = range(11, 15)  # steps of a process that are traced; compilation and warming up lie before
 
@@ -30,10 +32,54 @@ def peak_flops(device_kind: str, precision: str) -> float | None:
     return known[0].get(precision) if known else None
 
 
-def flops_of(lowered: Any) -> float:
-    """Operations of one device in a lowered step, by XLA's count; 0 where the backend does not count."""
-    cost = lowered.cost_analysis() or {}
-    return float(cost.get("flops", 0.0))
+class Product(NamedTuple):
+    """A convolution, a product of matrices or a Fourier transform in a program.
+
+    Attributes:
+      modules: names of the modules that it belongs to, from the outermost on, with slashes between.
+      flops: operations that it takes, by its shapes.
+      size: bytes of its operands and its result together.
+    """
+
+    modules: str
+    flops: float
+    size: float
+
+
+def products(jaxpr: Any, modules: str = "") -> Iterator[Product]:
+    """Every product that a program makes on one device; those of a loop as often as it goes round.
+
+    XLA counts too, but not what a GPU's libraries do, which is all that matters here.
+    """
+    for equation in jaxpr.eqns:
+        inside = f"{modules}/{equation.source_info.name_stack}"
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            for _ in range(equation.params["length"] if equation.primitive.name == "scan" else 1):
+                yield from products(inner, inside)
+        if flops := _flops(equation):
+            arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
+            yield Product(inside, flops, float(sum(array.size * array.dtype.itemsize for array in arrays)))
+
+
+def _flops(equation: Any) -> float:
+    """Operations of a product; 0 for what is none."""
+    params, out = equation.params, equation.outvars[0].aval if equation.outvars else None
+    match equation.primitive.name:
+        case "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            return 2.0 * out.size * math.prod(kernel) / kernel[params["dimension_numbers"].rhs_spec[0]]
+        case "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            return 2.0 * out.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        case "fft":  # of N points: 5 N log2(N), as is the custom
+            points = math.prod(params["fft_lengths"])
+            return 5.0 * max(equation.invars[0].aval.size, out.size) * math.log2(points)
+    return 0.0
+
+
+def flops_of(function: Any, *arguments: Any) -> float:
+    """Operations that a call takes on each device, as `products` counts them."""
+    return sum(product.flops for product in products(jax.make_jaxpr(function)(*arguments).jaxpr))
 
 
 def memory_gib(compiled: Any) -> float:
