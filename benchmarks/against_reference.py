@@ -7,7 +7,7 @@
 
 Both sides get the same random weights (see `reference_weights.py`), written as checkpoints of the reference and
 converted by `uss-jax convert`. Each has a process of its own; they take turns, ours, theirs, ours, theirs …, on the
-same processors, and each is run once before, untimed (where nothing is compiled, on less). Rows:
+same processors, and each is run once before, untimed (where nothing is compiled, on less, or its files are read). Rows:
 
     cnn14-1, cnn14-8        Cnn14 on so many segments of 2 s
     resunet-1, resunet-8    ResUNet30 on so many mixtures of 2 s

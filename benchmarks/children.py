@@ -67,17 +67,13 @@ class Child:
 
 @contextlib.contextmanager
 def children() -> Iterator[Callable[..., Child]]:
-    """Starts children, as `Child` does, when called; all end with the block.
-
-    Each is waited for, unless the caller says `wait=False`, and waits for it with `ready()` itself.
-    """
+    """Starts children, as `Child` does, when called, and waits for each to be ready; all end with the block."""
     with contextlib.ExitStack() as stack:
 
-        def start(make: Callable[..., Callable[..., Any]], *arguments: Any, wait: bool = True) -> Child:
+        def start(make: Callable[..., Callable[..., Any]], *arguments: Any) -> Child:
             child = Child(make, *arguments)
             stack.callback(child.end)
-            if wait:
-                child.ready()
+            child.ready()
             return child
 
         yield start

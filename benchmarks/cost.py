@@ -3,7 +3,7 @@
     python benchmarks/cost.py --seconds-per-step=0.25 --steps=1000000 --devices=8 --price-per-device-hour=2.50 \
         --clips=2000000 --store-share=0.2 --prepare-clips-per-second=100 --mining-clips-per-second=50
 
-    python benchmarks/cost.py --gflop-per-item=309.6 --peak-tflops=494 --share-of-peak=0.2 --devices=8 \
+    python benchmarks/cost.py --gflop-per-item=314.3 --peak-tflops=494 --share-of-peak=0.2 --devices=8 \
         --price-per-device-hour=2.50     where no step was measured on the device: an assumption, and no more
 
 Measure --seconds-per-step with benchmarks/train_step.py at the batch of one device, or take `seconds_per_step` of a

@@ -5,10 +5,13 @@
 
 A stage is a level of the network, down or up. Counted are its products (convolutions, matrix products, transforms):
 operations from their shapes, and bytes as if each read its operands once and wrote its result once, everything else
-being part of them. Its floor is the larger of operations over the device's greatest rate and bytes over its greatest
-bandwidth, product by product; both are measured here, by a product of large matrices at this precision and by a copy.
-On a GPU its time is what the profiler saw of the kernels that bear its name; a fused one counts where its last part
-belongs. On a CPU the profiler does not see convolutions, and there is but the time of the whole.
+being part of them. Its floor is the larger of operations over the device's greatest rate and bytes over its bandwidth,
+product by product; both are measured here: products of large matrices of the same type, and copies.
+
+On a GPU (the first, if there are several) its time is what the profiler saw of the kernels that bear its name; a fused
+one counts where its last part belongs. What has no level is `rest`: pooling and joining of levels, spectra, first and
+last convolution, losses, optimiser; `unnamed` are kernels of no operation. On a CPU the profiler does not see
+convolutions, and there is but the time of the whole.
 
 Printed for each stage: GFLOP, GB, milliseconds at least and measured, and their ratio; then the whole by the clock,
 with how many times faster than the sound it is (--training: samples/s).
@@ -21,17 +24,25 @@ import functools
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from train_step import CONFIG, SEGMENT_SECONDS, load_config, our_training, random_batch
+from training import (
+    CONFIG,
+    SEGMENT_SECONDS,
+    TAGGER,
+    load_config,
+    make_networks,
+    make_training,
+    random_batch,
+    random_variables,
+)
 
 from uss_jax import compiling, files, parallel
-from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.training import speed
 from uss_jax.training.step import PRECISIONS
 
@@ -44,8 +55,8 @@ STAGES = (
     *(f"decoder{level}" for level in reversed(range(LEVELS))),
     "tagger",
     "rest",
+    "unnamed",
 )
-REST = "rest"  # spectra, first and last convolution, losses, optimiser
 
 
 @dataclasses.dataclass
@@ -63,17 +74,17 @@ def stage_of(name: str) -> str:
         return f"{found[1] or 'decoder'}{found[2]}"
     if re.search(r"\bmiddle\b", name):
         return "middle"
-    return "tagger" if "Cnn14" in name else REST
+    return "tagger" if "Cnn14" in name else "rest"
 
 
-def count(jaxpr: Any, peak_flops: float, bandwidth: float) -> dict[str, Count]:
-    """Operations, bytes and floor of every stage."""
+def count(products: Iterable[speed.Product], peak_flops: dict[str, float], bandwidth: float) -> dict[str, Count]:
+    """Operations, bytes and floor of every stage, by the peak of each product's type."""
     counts: dict[str, Count] = collections.defaultdict(Count)
-    for product in speed.products(jaxpr):
+    for product in products:
         of = counts[stage_of(product.modules)]
         of.flops += product.flops
         of.size += product.size
-        of.floor += max(product.flops / peak_flops, product.size / bandwidth)
+        of.floor += max(product.flops / peak_flops.get(product.dtype, peak_flops["float32"]), product.size / bandwidth)
     return counts
 
 
@@ -87,42 +98,47 @@ def measured(run: Callable[[], Any], compiled: Any, turns: int) -> dict[str, flo
         (path,) = Path(folder).rglob("*.xplane.pb")
         data = jax.profiler.ProfileData.from_file(str(path))
     seconds: dict[str, float] = collections.Counter()
-    lines = [line for plane in data.planes if plane.name.startswith("/device:") for line in plane.lines]
+    lines = [line for plane in data.planes if plane.name.startswith("/device:GPU:0") for line in plane.lines]
     for event in (event for line in lines if line.name.startswith("Stream") for event in line.events):
         operation = str(dict(event.stats).get("hlo_op", ""))
-        seconds[stage_of(names.get(operation, ""))] += event.duration_ns / 1e9 / turns
+        stage = stage_of(names[operation]) if operation in names else "unnamed"
+        seconds[stage] += event.duration_ns / 1e9 / turns
     return seconds
 
 
-def median_seconds(run: Callable[[], Any], turns: int) -> float:
-    """Median of some calls, after one that is not counted."""
+def median_seconds(run: Callable[[], Any], turns: int, calls: int = 1) -> float:
+    """Seconds of a call: the median of some turns of so many calls, after one that is not counted."""
     jax.block_until_ready(run())
     times = []
     for _ in range(turns):
         begun = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - begun)
+        jax.block_until_ready([run() for _ in range(calls)])
+        times.append((time.perf_counter() - begun) / calls)
     return float(np.median(times))
 
 
-def peaks(precision: str, gpu: bool) -> tuple[float, float]:
-    """Operations and bytes a second that the device reaches: a product of large matrices, and a copy."""
-    size, dtype = 8192 if gpu else 2048, PRECISIONS[precision][0]
-    with jax.default_matmul_precision(PRECISIONS[precision][1]):
+def peak_flops(dtype: str, matmul: str, gpu: bool) -> float:
+    """Operations a second in products of large matrices of a type, at a precision as JAX calls them."""
+    size = 8192 if gpu else 2048
+    with jax.default_matmul_precision(matmul):
         matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
         product = jax.jit(jnp.matmul, compiler_options=compiling.options())
-        flops = 2.0 * size**3 / median_seconds(lambda: product(matrix, matrix), 10)
+        return 2.0 * size**3 / median_seconds(lambda: product(matrix, matrix), 5, calls=5)
+
+
+def bandwidth(gpu: bool) -> float:
+    """Bytes a second in copies of a large array, those read and those written."""
     array = jnp.ones((2**30 if gpu else 2**27) // 4, jnp.float32)
     add = jax.jit(lambda x: x + 1.0)
-    return flops, 2.0 * array.nbytes / median_seconds(lambda: add(array), 10)
+    return 2.0 * array.nbytes / median_seconds(lambda: add(array), 5, calls=5)
 
 
 def program(precision: str, batch_size: int, training: bool) -> tuple[Any, Callable[[], Any], Any]:
     """The jaxpr of a training step or a forward pass, a function that runs it, and the compiled program."""
     config = load_config(CONFIG, precision, rematerialise=False)
-    state, step = our_training(config, {"kind": "cnn14"})
-    batch = random_batch(batch_size, round(SEGMENT_SECONDS * SAMPLE_RATE_HZ))
+    batch = random_batch(batch_size)
     if training:
+        state, step = make_training(config, TAGGER)
         holder = [parallel.replicate(state)]
         batch = jax.device_put(parallel.shard(batch))
         jaxpr = jax.make_jaxpr(step)(holder[0], batch)
@@ -133,13 +149,11 @@ def program(precision: str, batch_size: int, training: bool) -> tuple[Any, Calla
             return metrics
 
         return jaxpr.jaxpr, run, compiled
-    from uss_jax.models.resunet import ResUNet
-
-    dtype, matmul = PRECISIONS[precision]
-    variables = jax.device_put({"params": state.params["separator"], "batch_stats": state.batch_stats})
+    networks = make_networks(config, TAGGER)
+    variables = jax.device_put(random_variables(networks)["separator"])
     given = jax.device_put((batch["mixture"], batch["query_classes"]))
-    apply = functools.partial(ResUNet(dtype=dtype).apply, variables)
-    with jax.default_matmul_precision(matmul):
+    apply = functools.partial(networks.separator.apply, variables)
+    with jax.default_matmul_precision(PRECISIONS[precision][1]):
         jaxpr = jax.make_jaxpr(apply)(*given)
         compiled = jax.jit(apply).lower(*given).compile(compiling.options() | NO_GRAPHS)
     return jaxpr.jaxpr, lambda: compiled(*given), compiled
@@ -148,22 +162,24 @@ def program(precision: str, batch_size: int, training: bool) -> tuple[Any, Calla
 def roofline(precision: str, batch_size: int, training: bool, turns: int) -> dict[str, Any]:
     """Everything that is printed of a precision."""
     gpu = jax.default_backend() == "gpu"
-    flops, bandwidth = peaks(precision, gpu)
+    dtypes = {"float32", jnp.dtype(PRECISIONS[precision][0]).name}  # in every precision some products are float32
+    flops = {dtype: peak_flops(dtype, PRECISIONS[precision][1], gpu) for dtype in sorted(dtypes)}
+    moved = bandwidth(gpu)
     jaxpr, run, compiled = program(precision, batch_size, training)
     seconds = median_seconds(run, turns)
-    counts, times = count(jaxpr, flops, bandwidth), measured(run, compiled, turns) if gpu else {}
+    counts, times = count(speed.products(jaxpr), flops, moved), measured(run, compiled, turns) if gpu else {}
     return {
         "device": jax.devices()[0].device_kind,
         "precision": precision,
         "batch_size": batch_size,
         "training": training,
-        "peak_tflops": flops / 1e12,
-        "bandwidth_gb_per_second": bandwidth / 1e9,
+        "peak_tflops": {dtype: peak / 1e12 for dtype, peak in flops.items()},
+        "bandwidth_gb_per_second": moved / 1e9,
         "seconds": seconds,
         "stages": {
-            stage: dataclasses.asdict(counts[stage]) | {"seconds": times.get(stage, 0.0)}
+            stage: dataclasses.asdict(counts.get(stage, Count())) | {"seconds": times.get(stage, 0.0)}
             for stage in STAGES
-            if stage in counts
+            if stage in counts or stage in times
         },
     }
 
@@ -171,7 +187,8 @@ def roofline(precision: str, batch_size: int, training: bool, turns: int) -> dic
 def table(of: dict[str, Any]) -> str:
     """A precision's figures as text."""
     what = "a training step" if of["training"] else "forward"
-    rates = f"{of['peak_tflops']:.3g} TFLOP/s and {of['bandwidth_gb_per_second']:.4g} GB/s"
+    peaks = " or ".join(f"{peak:.3g} TFLOP/s in {dtype}" for dtype, peak in of["peak_tflops"].items())
+    rates = f"{peaks}, and {of['bandwidth_gb_per_second']:.4g} GB/s"
     lines = [
         f"{of['device']}, {of['precision']}, batch {of['batch_size']}, {what}; at most {rates}",
         f"{'':12}{'GFLOP':>9}{'GB':>8}{'floor ms':>10}{'ms':>9}{'ratio':>7}",
@@ -179,7 +196,8 @@ def table(of: dict[str, Any]) -> str:
     stages = of["stages"]
     whole = {key: sum(stage[key] for stage in stages.values()) for key in ("flops", "size", "floor", "seconds")}
     for name, stage in (stages | {"all": whole}).items():
-        took = f"{1e3 * stage['seconds']:9.3f}{stage['seconds'] / stage['floor']:7.1f}" if stage["seconds"] else ""
+        ratio = f"{stage['seconds'] / stage['floor']:7.1f}" if stage["floor"] else ""
+        took = f"{1e3 * stage['seconds']:9.3f}{ratio}" if stage["seconds"] else ""
         lines.append(
             f"{name:12}{stage['flops'] / 1e9:9.1f}{stage['size'] / 1e9:8.2f}{1e3 * stage['floor']:10.3f}{took}"
         )

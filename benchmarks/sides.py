@@ -8,14 +8,12 @@ and what came out. Outputs have the same names on both sides.
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import uss_reference
 from materials import CONFIG, Materials
 
-TRAINING_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "resunet30_soft.py"
 Outputs = dict[str, np.ndarray]
 
 
@@ -107,8 +105,10 @@ def our_training(materials: Materials, threads: int, batch_size: int) -> Side:
     """A training step in float32, by `train_step.py`; there is no output, for tests compare gradients and updates."""
     del materials, threads
     from train_step import our_step
+    from training import CONFIG as training_config
+    from training import TAGGER
 
-    return _steps(our_step(TRAINING_CONFIG, {"kind": "cnn14"}, "float32", False, batch_size))
+    return _steps(our_step(training_config, TAGGER, "float32", False, batch_size))
 
 
 def their_training(materials: Materials, threads: int, batch_size: int) -> Side:

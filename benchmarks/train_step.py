@@ -7,9 +7,9 @@ Ours is the step of `configs/resunet30_soft.py` (its loss, its optimiser, a froz
 runs it, on random weights and noise. The reference's is its LitSeparation: its mixer, Cnn14 query net, ResUNet30, L1
 loss, backward pass, and AdamW with AMSGrad. It is given segments whose anchors are known; --detect adds a row for the
 step as the reference trains, which runs a second Cnn14 over the 10-s clips to find them; --compiled adds one for the
-reference as fast as it will go: separator and query net by torch.compile, in channels-last memory. In PyTorch,
+reference with separator and query net by torch.compile, as it is without options, in channels-last memory. In PyTorch,
 `float32` is without TF32, `tensorfloat32` with it (the default of its convolutions), and `bfloat16` is autocast with
-TF32.
+TF32. Its mixer is part of its step, as in its training; our mixtures come from the input pipeline, on CPUs.
 
 Batches lie on the device already. Each side has a process of its own; they take turns, and the median counts. A step
 that does not fit beside the other's is printed as such. --largest looks for the largest batch (a power of two) whose
@@ -23,9 +23,7 @@ import argparse
 import functools
 import itertools
 import os
-import runpy
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,91 +31,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import uss_reference
 from children import children
+from training import CONFIG, SEGMENT_SECONDS, TAGGER, load_config, make_training, random_batch
 
-from uss_jax import audioset, compiling, files, model_dir, parallel, progress
+from uss_jax import audioset, compiling, files, parallel, progress
 from uss_jax.audio import SAMPLE_RATE_HZ
-from uss_jax.training import speed, tasks
-from uss_jax.training.optimiser import make_optimiser, make_schedule
-from uss_jax.training.step import PRECISIONS, TrainState, make_step, separator_loss
+from uss_jax.training import speed
+from uss_jax.training.step import PRECISIONS
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT))  # configurations import one another as `configs.…`
-CONFIG = ROOT / "configs" / "resunet30_soft.py"
-SEGMENT_SECONDS, CLIP_SECONDS = 2.0, 10.0
+CLIP_SECONDS = 10.0
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OutOfMemoryError")
-
-
-def load_config(path: Path, precision: str, rematerialise: bool) -> Any:
-    """The configuration that a file of `configs/` gives, at a precision."""
-    config = runpy.run_path(str(path))["get_config"]()
-    config.precision, config.rematerialise = precision, rematerialise
-    return config
-
-
-def random_batch(batch_size: int, samples: int) -> dict[str, np.ndarray]:
-    """A batch of noise as the input pipeline would give it."""
-    random = np.random.default_rng(0)
-    source, other = random.normal(0.0, 0.1, (2, batch_size, samples)).astype(np.float32)
-    query_classes = np.ones((batch_size, audioset.CLASS_COUNT), np.float32)
-    return {"mixture": source + other, "source": source, "query_classes": query_classes}
-
-
-def random_variables(networks: model_dir.Networks) -> Any:
-    """Variables of every part of a model, drawn on the host: quicker than initialising it, and as good to time."""
-    random = np.random.default_rng(0)
-
-    def draw(path: Any, leaf: Any) -> np.ndarray:
-        if any(key.key == "batch_stats" for key in path):
-            return np.ones(leaf.shape, np.float32)
-        return 0.02 * random.standard_normal(leaf.shape, np.float32)
-
-    shapes = jax.eval_shape(functools.partial(model_dir.initial_variables, networks), jax.random.key(0))
-    return jax.tree.map_with_path(draw, shapes)
-
-
-def our_training(config: Any, tagger: dict[str, Any]) -> tuple[TrainState, Any]:
-    """A state of random weights on the host, and the step on all devices.
-
-    Args:
-      config: of a separator.
-      tagger: description of the frozen tagger, as in a model's configuration.
-    """
-    description = {
-        "name": config.name,
-        "segment_seconds": SEGMENT_SECONDS,
-        "tagger": tagger,
-        "query": config.query.to_dict(),
-        "separator": config.separator.to_dict(),
-        "classes": [],
-    }
-    networks = tasks.for_training(model_dir.build_networks(description, {}), config)
-    optimiser = make_optimiser(config.optimiser, make_schedule(config.optimiser, config.steps))
-    variables = random_variables(networks)
-    params = {"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]}
-    state = TrainState(
-        step=jnp.int32(0),
-        params=params,
-        batch_stats=variables["separator"]["batch_stats"],
-        frozen=variables["tagger"],
-        opt_state=optimiser.init(params),
-    )
-    loss = separator_loss(networks, config.loss)
-    step = make_step(loss, optimiser, config.seed, config.accumulate, config.precision)
-    return state, parallel.pmap_step(step)
 
 
 def our_step(path: Path, tagger: dict[str, Any], precision: str, rematerialise: bool, batch_size: int) -> Any:
     """A function (steps) → seconds a step; of 0 steps, what is known of the compiled step."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the other side needs memory too
     config = load_config(path, precision, rematerialise)
-    state, pmapped = our_training(config, tagger)
+    state, pmapped = make_training(config, tagger)
     state = parallel.replicate(state)
-    samples = round(SEGMENT_SECONDS * SAMPLE_RATE_HZ)
-    batch = jax.device_put(parallel.shard(random_batch(batch_size, samples)))
+    batch = jax.device_put(parallel.shard(random_batch(batch_size)))
     begun = time.perf_counter()
     compiled = pmapped.lower(state, batch).compile(compiling.options())
     device = jax.devices()[0].device_kind
@@ -185,8 +119,8 @@ def reference_step(
         model.query_net.compile()
     optimisers = model.configure_optimizers()
     optimiser, scheduler = optimisers["optimizer"], optimisers["lr_scheduler"]["scheduler"]
-    samples = round((CLIP_SECONDS if detect else SEGMENT_SECONDS) * SAMPLE_RATE_HZ)
-    waveform = torch.from_numpy(random_batch(batch_size, samples)["source"]).to(device)
+    seconds = CLIP_SECONDS if detect else SEGMENT_SECONDS
+    waveform = torch.from_numpy(random_batch(batch_size, seconds)["source"]).to(device)
     batch = {"waveform": waveform, "class_id": [0] * batch_size}
 
     def step() -> Any:
@@ -241,20 +175,20 @@ def compare(args: argparse.Namespace, home: Path, precision: str, batch_size: in
             detecting = (reference_step, home, args.reference_source, precision, batch_size, True, args.threads)
             sides["reference, detecting"] = detecting
         if args.compiled:
-            sides["reference, compiled"] = (*sides["reference"], True)
+            sides["reference, compiled"] = (*sides["reference"], True)  # the argument `compiled`
     rows: dict[str, dict[str, Any]] = {}
     with children() as start:
-        running = {name: start(*arguments, wait=False) for name, arguments in sides.items()}  # at once, for it is long
-        for name, side in list(running.items()):
+        running = {}
+        for name, arguments in sides.items():
             rows[name] = {"side": name, "precision": precision, "batch_size": batch_size}
             try:
-                side.ready()
-                side(args.warm_up)
-                rows[name] |= side(0)
+                running[name] = start(*arguments)
+                running[name](args.warm_up)
+                rows[name] |= running[name](0)
             except RuntimeError as error:
                 if not any(word in str(error) for word in OUT_OF_MEMORY):
                     raise
-                del running[name]
+                running.pop(name, None)
         turns = [name for _ in range(args.repetitions) for name in running]
         seconds: dict[str, list[float]] = {name: [] for name in running}
         for name in progress.track(turns, f"{precision}, batch {batch_size}", len(turns)):
@@ -272,9 +206,8 @@ def compare(args: argparse.Namespace, home: Path, precision: str, batch_size: in
 
 def memory_of(config: Any, tagger: dict[str, Any], batch_size: int) -> float:
     """GiB that a compiled step of a batch size needs on a device; nothing is run."""
-    state, pmapped = our_training(config, tagger)
-    samples = round(SEGMENT_SECONDS * SAMPLE_RATE_HZ)
-    batch = jax.eval_shape(lambda: parallel.shard(random_batch(batch_size * jax.local_device_count(), samples)))
+    state, pmapped = make_training(config, tagger)
+    batch = jax.eval_shape(lambda: parallel.shard(random_batch(batch_size * jax.local_device_count())))
     return speed.memory_gib(pmapped.lower(state, batch).compile(compiling.options()))
 
 
@@ -347,7 +280,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch on a CPU")
     parser.add_argument("--reference-source", type=Path, help="folder with the package `uss`, if not the installed one")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    parser.set_defaults(tagger={"kind": "cnn14"})
+    parser.set_defaults(tagger=TAGGER)
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
     if args.largest:

@@ -168,11 +168,38 @@ def test_largest_batch_that_fits() -> None:
     assert largest_batch(memory, limit_gib=5.0, first=8) == (0, {8: 5.5})
 
 
+def test_stages_of_the_roofline_make_up_the_step() -> None:
+    """Every product of a training step has one stage, and a level's gradient the level's; floors are by type."""
+    import jax
+    from roofline import LEVELS, count, stage_of
+    from training import CONFIG, TAGGER, load_config, make_training, random_batch
+
+    from uss_jax import parallel
+    from uss_jax.training import speed
+
+    state, step = make_training(
+        load_config(CONFIG, "bfloat16", False), TAGGER | {"widths": [8, 8], "embedding_size": 8}
+    )
+    arguments = state, jax.eval_shape(lambda: parallel.shard(random_batch(jax.local_device_count())))
+    products = list(speed.products(jax.make_jaxpr(step)(*arguments).jaxpr))
+    peaks = {"float32": 1e12, "bfloat16": 4e12}
+    counts = count(products, peaks, bandwidth=1e30)
+    assert sum(of.flops for of in counts.values()) == sum(product.flops for product in products)
+    levels = {f"{way}{level}" for way in ("encoder", "decoder") for level in range(LEVELS)}
+    assert set(counts) == levels | {"middle", "tagger", "rest"}
+    forward = [product for product in products if "transpose" not in product.modules]
+    for stage in levels:
+        ahead = sum(product.flops for product in forward if stage_of(product.modules) == stage)
+        assert counts[stage].flops == pytest.approx(3 * ahead, rel=0.01), stage
+        assert counts[stage].floor == pytest.approx(counts[stage].flops / 4e12, rel=0.01), stage
+    assert counts["tagger"].floor == pytest.approx(counts["tagger"].flops / 1e12)
+
+
 def test_configurations_that_import_one_another(tmp_path: Path) -> None:
     pytest.importorskip("psutil")
     program = (
-        f"import sys; sys.path[0] = {str(BENCHMARKS)!r}; import train_step; from pathlib import Path\n"
-        "print(train_step.load_config(Path(sys.argv[1]), 'bfloat16', True).query.kind)"
+        f"import sys; sys.path[0] = {str(BENCHMARKS)!r}; import training; from pathlib import Path\n"
+        "print(training.load_config(Path(sys.argv[1]), 'bfloat16', True).query.kind)"
     )
     config = BENCHMARKS.parent / "configs" / "resunet30_latent.py"
     assert subprocess.check_output([sys.executable, "-c", program, config], text=True, cwd=tmp_path) == "latent\n"

@@ -2,7 +2,9 @@
 
 import functools
 import json
+import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -233,6 +235,15 @@ def test_a_state_of_other_shapes_is_not_taken_for_a_whole_one(tmp_path):
         checkpoints.restore(1, other)
 
 
+def test_only_reports_to_a_closed_event_loop_are_kept_quiet(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", module_of_checkpoints._but_closed_loops(told.append))
+    errors = [RuntimeError("Event loop is closed"), RuntimeError("another"), ValueError("Event loop is closed")]
+    for error in errors:
+        sys.unraisablehook(types.SimpleNamespace(exc_type=type(error), exc_value=error))
+    assert [unraisable.exc_value for unraisable in told] == errors[1:]
+
+
 def test_a_digest_tells_names_types_shapes_and_values_apart():
     trees = [{"a": np.zeros(4, np.float32)}, {"b": np.zeros(4, np.float32)}, {"a": np.zeros(4, np.int32)},
              {"a": np.zeros((2, 2), np.float32)}, {"a": np.array([0, 0, 0, -0.0], np.float32)}]  # fmt: skip
@@ -271,14 +282,25 @@ def test_operations_are_counted():
     assert speed.flops_of(lambda x: jax.lax.scan(lambda y, _: (y @ y, y), x, length=5), matrix) == 10 * 256**3
 
 
-def test_operations_of_convolutions_and_transforms_are_about_those_of_xla():
+def test_products_tell_what_they_do_and_where():
+    """Two operations for each pair of an output and a kernel's element; a transform of N takes 5 N log2(N)."""
+
     def function(x, kernel):
-        y = jax.lax.conv_general_dilated(x, kernel, (1, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return jnp.sum(y**2), jnp.fft.rfft(x[..., 0])
+        with jax.named_scope("outer"):
+            y = jax.lax.conv_general_dilated(x, kernel, (1, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            with jax.named_scope("inner"):
+                return jnp.sum(y), jax.jit(jnp.fft.rfft)(x[..., 0])
 
     arguments = np.zeros((2, 32, 64, 8), np.float32), np.zeros((3, 3, 8, 16), np.float32)
-    expected = jax.jit(function).lower(*arguments).cost_analysis()["flops"]
-    assert speed.flops_of(function, *arguments) == pytest.approx(expected, rel=0.03)
+    convolution, transform = speed.products(jax.make_jaxpr(function)(*arguments).jaxpr)
+    out = 2 * 30 * 31 * 16
+    assert convolution.flops == 2 * out * 3 * 3 * 8
+    assert convolution.size == 4 * (2 * 32 * 64 * 8 + 3 * 3 * 8 * 16 + out)
+    assert convolution.dtype == "float32"
+    assert convolution.modules.strip("/") == "outer"
+    assert transform.flops == 5 * (2 * 32) * 64 * np.log2(64)
+    assert transform.size == 4 * 2 * 32 * 64 + 8 * 2 * 32 * 33
+    assert transform.modules.startswith("/outer/inner")
 
 
 def test_operations_of_a_step_are_those_of_one_device():

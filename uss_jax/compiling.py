@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
+EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}  # the list of what goes to YNNPACK: nothing
 
 
 @functools.cache

@@ -61,6 +61,7 @@ class Checkpoints:
                     force=True,
                 )
         except Exception as error:  # of Orbax, TensorStore or the system, of many types
+            sys.unraisablehook = _but_closed_loops(sys.unraisablehook)
             raise OSError(
                 f"{self._folder / str(step)}: the checkpoint could not be written ({_line(error)})"
             ) from error
@@ -163,17 +164,16 @@ def _quiet() -> Iterator[None]:
     absl_logging.set_verbosity(absl_logging.FATAL)
     try:
         yield
-    except BaseException:
-        unraisable = _but_closed_loops(unraisable)
-        raise
     finally:
         threading.excepthook, sys.unraisablehook = in_threads, unraisable
         absl_logging.set_verbosity(verbosity)
 
 
 def _but_closed_loops(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The hook for all but reports to a closed event loop: after a failure Orbax closes the one to which TensorStore's
-    other writes still report, until the interpreter's end."""
+    """The hook for all but reports to a closed event loop.
+
+    When a write fails, Orbax closes the loop to which TensorStore's other writes then report, up to the process's end.
+    """
 
     def told(unraisable: Any) -> None:
         if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend
 
 PROFILED = range(11, 15)  # steps of a process that are traced; compilation and warming up lie before
 
@@ -39,26 +38,31 @@ class Product(NamedTuple):
       modules: names of the modules that it belongs to, from the outermost on, with slashes between.
       flops: operations that it takes, by its shapes.
       size: bytes of its operands and its result together.
+      dtype: of its operands.
     """
 
     modules: str
     flops: float
     size: float
+    dtype: str
 
 
 def products(jaxpr: Any, modules: str = "") -> Iterator[Product]:
-    """Every product that a program makes on one device; those of a loop as often as it goes round.
+    """Every product that a program makes on one device; those of a scan as often as it goes round.
 
-    XLA counts too, but not what a GPU's libraries do, which is all that matters here.
+    XLA counts too, but not what a GPU's libraries do, which is all that matters here. Zeros count as numbers, what is
+    made again in the backward pass counts again, and so do all branches of a condition.
     """
     for equation in jaxpr.eqns:
         inside = f"{modules}/{equation.source_info.name_stack}"
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+        programs = [getattr(leaf, "jaxpr", leaf) for leaf in jax.tree.leaves(equation.params)]
+        for program in (program for program in programs if hasattr(program, "eqns")):
             for _ in range(equation.params["length"] if equation.primitive.name == "scan" else 1):
-                yield from products(inner, inside)
+                yield from products(program, inside)
         if flops := _flops(equation):
             arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
-            yield Product(inside, flops, float(sum(array.size * array.dtype.itemsize for array in arrays)))
+            size = sum(array.size * array.dtype.itemsize for array in arrays)
+            yield Product(inside, flops, float(size), str(arrays[0].dtype))
 
 
 def _flops(equation: Any) -> float:

@@ -199,7 +199,8 @@ def for_training(networks: Networks, config: Any) -> Networks:
     """The same networks as a run computes them.
 
     BatchNorm statistics are synchronised over the devices; what is trained computes in the run's precision, and makes
-    its activations again in the backward pass if the run asks for it. A frozen tagger stays in float32.
+    its activations again in the backward pass if the run asks for it. A frozen tagger stays in float32, but its
+    products are the run's.
     """
     fields = {
         "axis_name": AXIS,
