@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from uss_jax import anchors, dataset, model_dir
 
 ROOT = Path(__file__).parents[1]
+COMPILED = tempfile.TemporaryDirectory()  # programs that all runs of this process's tests share
 SEGMENT_SECONDS = 0.5
 FIELDS = [
     "--config=configs/tiny_separator.py",
@@ -55,11 +57,11 @@ def prepare(data: Path, folder: Path) -> list[str]:
 
 
 def start(fields: list[str], workdir: Path, devices: int = 1, program: str = "train.py") -> subprocess.Popen[str]:
-    """Starts a run on so many devices of one process; compiled programs are kept beside the workdir."""
+    """Starts a run on so many devices of one process."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),  # a program may lie elsewhere
-        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, program, *fields, f"--workdir={workdir}"]
