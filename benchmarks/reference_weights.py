@@ -79,8 +79,22 @@ def save_tagger(materials: Materials) -> None:
 
 
 def save_detector(materials: Materials) -> None:
-    """Cnn14_DecisionLevelMax, which hears when a class sounds."""
-    _save(materials.detector, {"model": random_tagger("Cnn14_DecisionLevelMax", materials).state_dict()})
+    """Cnn14_DecisionLevelMax, its last layer shifted and scaled: where a class is always 1, any anchor is as good."""
+    import torch
+
+    detector = random_tagger("Cnn14_DecisionLevelMax", materials)
+    seen: list[Any] = []
+    hook = detector.fc_audioset.register_forward_hook(lambda module, given, made: seen.append(made.flatten(0, 1)))
+    sounds, _ = materials.clip_sounds()
+    with torch.no_grad():
+        for sound in sounds[:LARGEST_BATCH]:
+            detector(torch.from_numpy(sound)[None])
+        logits = torch.cat(seen)
+        scale = SPREAD / logits.std(dim=0)
+        detector.fc_audioset.weight.mul_(scale[:, None])
+        detector.fc_audioset.bias.sub_(logits.mean(dim=0)).mul_(scale)
+    hook.remove()
+    _save(materials.detector, {"model": detector.state_dict()})
 
 
 def save_separator(materials: Materials) -> None:
