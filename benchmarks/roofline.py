@@ -97,7 +97,7 @@ def measured(run: Callable[[], Any], compiled: Any, turns: int) -> dict[str, flo
                 jax.block_until_ready(run())
         (path,) = Path(folder).rglob("*.xplane.pb")
         data = jax.profiler.ProfileData.from_file(str(path))
-    seconds: dict[str, float] = collections.Counter()
+    seconds: dict[str, float] = collections.defaultdict(float)
     lines = [line for plane in data.planes if plane.name.startswith("/device:GPU:0") for line in plane.lines]
     for event in (event for line in lines if line.name.startswith("Stream") for event in line.events):
         operation = str(dict(event.stats).get("hlo_op", ""))
@@ -142,7 +142,7 @@ def program(precision: str, batch_size: int, training: bool) -> tuple[Any, Calla
         holder = [parallel.replicate(state)]
         batch = jax.device_put(parallel.shard(batch))
         jaxpr = jax.make_jaxpr(step)(holder[0], batch)
-        compiled = step.lower(holder[0], batch).compile(compiling.options() | NO_GRAPHS)
+        compiled = step.lower(holder[0], batch).compile({**compiling.options(), **NO_GRAPHS})
 
         def run() -> Any:
             holder[0], metrics = compiled(holder[0], batch)  # the old state is given away
@@ -155,7 +155,7 @@ def program(precision: str, batch_size: int, training: bool) -> tuple[Any, Calla
     apply = functools.partial(networks.separator.apply, variables)
     with jax.default_matmul_precision(PRECISIONS[precision][1]):
         jaxpr = jax.make_jaxpr(apply)(*given)
-        compiled = jax.jit(apply).lower(*given).compile(compiling.options() | NO_GRAPHS)
+        compiled = jax.jit(apply).lower(*given).compile({**compiling.options(), **NO_GRAPHS})
     return jaxpr.jaxpr, lambda: compiled(*given), compiled
 
 

@@ -295,8 +295,9 @@ def main() -> None:
             uss_reference.make_home(Path(home))
             print(HEADING)
             for precision, batch_size in itertools.product(args.precision, args.batch_sizes):
-                rows += (found := compare(args, Path(home), precision, batch_size))
-                print(*map(line, found), sep="\n", flush=True)
+                compared = compare(args, Path(home), precision, batch_size)
+                print(*map(line, compared), sep="\n", flush=True)
+                rows += compared
                 if args.out:  # after each, for the next may take long
                     files.write_json(args.out, rows)
 

@@ -67,17 +67,17 @@ def products(jaxpr: Any, modules: str = "") -> Iterator[Product]:
 
 def _flops(equation: Any) -> float:
     """Operations of a product; 0 for what is none."""
-    params, out = equation.params, equation.outvars[0].aval if equation.outvars else None
+    params, outs = equation.params, [variable.aval for variable in equation.outvars]
     match equation.primitive.name:
         case "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
-            return 2.0 * out.size * math.prod(kernel) / kernel[params["dimension_numbers"].rhs_spec[0]]
+            return 2.0 * outs[0].size * math.prod(kernel) / kernel[params["dimension_numbers"].rhs_spec[0]]
         case "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
-            return 2.0 * out.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            return 2.0 * outs[0].size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
         case "fft":  # of N points: 5 N log2(N), as is the custom
             points = math.prod(params["fft_lengths"])
-            return 5.0 * max(equation.invars[0].aval.size, out.size) * math.log2(points)
+            return 5.0 * max(equation.invars[0].aval.size, outs[0].size) * math.log2(points)
     return 0.0
 
 
