@@ -141,14 +141,14 @@ def program(precision: str, batch_size: int, training: bool) -> tuple[Any, Calla
         state, step = make_training(config, TAGGER)
         holder = [parallel.replicate(state)]
         batch = jax.device_put(parallel.shard(batch))
-        jaxpr = jax.make_jaxpr(step)(holder[0], batch)
-        compiled = step.lower(holder[0], batch).compile({**compiling.options(), **NO_GRAPHS})
+        jaxpr = parallel.jaxpr_of_step(step, holder[0], batch)
+        compiled = parallel.pmap_step(step).lower(holder[0], batch).compile({**compiling.options(), **NO_GRAPHS})
 
         def run() -> Any:
             holder[0], metrics = compiled(holder[0], batch)  # the old state is given away
             return metrics
 
-        return jaxpr.jaxpr, run, compiled
+        return jaxpr, run, compiled
     networks = make_networks(config, TAGGER)
     variables = jax.device_put(random_variables(networks)["separator"])
     given = jax.device_put((batch["mixture"], batch["query_classes"]))

@@ -49,16 +49,16 @@ def our_step(path: Path, tagger: dict[str, Any], precision: str, rematerialise: 
     """A function (steps) → seconds a step; of 0 steps, what is known of the compiled step."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the other side needs memory too
     config = load_config(path, precision, rematerialise)
-    state, pmapped = make_training(config, tagger)
+    state, step = make_training(config, tagger)
     state = parallel.replicate(state)
     batch = jax.device_put(parallel.shard(random_batch(batch_size)))
     begun = time.perf_counter()
-    compiled = pmapped.lower(state, batch).compile(compiling.options())
+    compiled = parallel.pmap_step(step).lower(state, batch).compile(compiling.options())
     device = jax.devices()[0].device_kind
     facts = {
         "device": device,
         "compile_seconds": time.perf_counter() - begun,
-        "flops": speed.flops_of(pmapped, state, batch),
+        "flops": speed.flops_of(parallel.jaxpr_of_step(step, state, batch)),
         "peak_flops": speed.peak_flops(device, precision),
         "memory_gib": speed.memory_gib(compiled),
     }
@@ -206,9 +206,9 @@ def compare(args: argparse.Namespace, home: Path, precision: str, batch_size: in
 
 def memory_of(config: Any, tagger: dict[str, Any], batch_size: int) -> float:
     """GiB that a compiled step of a batch size needs on a device; nothing is run."""
-    state, pmapped = make_training(config, tagger)
+    state, step = make_training(config, tagger)
     batch = jax.eval_shape(lambda: parallel.shard(random_batch(batch_size * jax.local_device_count())))
-    return speed.memory_gib(pmapped.lower(state, batch).compile(compiling.options()))
+    return speed.memory_gib(parallel.pmap_step(step).lower(state, batch).compile(compiling.options()))
 
 
 def largest_batch(memory: Callable[[int], float], limit_gib: float, first: int = 1) -> tuple[int, dict[int, float]]:

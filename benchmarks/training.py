@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uss_jax import audioset, model_dir, parallel
+from uss_jax import audioset, model_dir
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.training import tasks
 from uss_jax.training.optimiser import make_optimiser, make_schedule
@@ -70,7 +70,7 @@ def make_networks(config: Any, tagger: dict[str, Any]) -> model_dir.Networks:
 
 
 def make_training(config: Any, tagger: dict[str, Any]) -> tuple[TrainState, Any]:
-    """A state of random weights on the host, and the step on all devices; arguments as for `make_networks`."""
+    """Random weights on the host, and the step for `parallel.pmap_step`; arguments as for `make_networks`."""
     networks = make_networks(config, tagger)
     optimiser = make_optimiser(config.optimiser, make_schedule(config.optimiser, config.steps))
     variables = random_variables(networks)
@@ -83,5 +83,4 @@ def make_training(config: Any, tagger: dict[str, Any]) -> tuple[TrainState, Any]
         opt_state=optimiser.init(params),
     )
     loss = separator_loss(networks, config.loss)
-    step = make_step(loss, optimiser, config.seed, config.accumulate, config.precision)
-    return state, parallel.pmap_step(step)
+    return state, make_step(loss, optimiser, config.seed, config.accumulate, config.precision)

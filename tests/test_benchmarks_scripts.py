@@ -181,7 +181,7 @@ def test_stages_of_the_roofline_make_up_the_step() -> None:
         load_config(CONFIG, "bfloat16", False), TAGGER | {"widths": [8, 8], "embedding_size": 8}
     )
     arguments = state, jax.eval_shape(lambda: parallel.shard(random_batch(jax.local_device_count())))
-    products = list(speed.products(jax.make_jaxpr(step)(*arguments).jaxpr))
+    products = list(speed.products(parallel.jaxpr_of_step(step, *arguments)))
     peaks = {"float32": 1e12, "bfloat16": 4e12}
     counts = count(products, peaks, bandwidth=1e30)
     assert sum(of.flops for of in counts.values()) == sum(product.flops for product in products)

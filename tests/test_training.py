@@ -278,8 +278,10 @@ def test_a_run_computes_in_its_precision(on_cpu, precision, kind):
 def test_operations_are_counted():
     """A product of matrices of n × n takes 2 n³, in a loop as often as it goes round."""
     matrix = np.zeros((256, 256), np.float32)
-    assert speed.flops_of(jax.jit(lambda x: x @ x), matrix) == 2 * 256**3
-    assert speed.flops_of(lambda x: jax.lax.scan(lambda y, _: (y @ y, y), x, length=5), matrix) == 10 * 256**3
+    once = jax.make_jaxpr(jax.jit(lambda x: x @ x))(matrix)
+    assert speed.flops_of(once.jaxpr) == 2 * 256**3
+    loop = jax.make_jaxpr(lambda x: jax.lax.scan(lambda y, _: (y @ y, y), x, length=5))(matrix)
+    assert speed.flops_of(loop.jaxpr) == 10 * 256**3
 
 
 def test_products_tell_what_they_do_and_where():
@@ -307,12 +309,13 @@ def test_operations_of_a_step_are_those_of_one_device():
     """Up to three times those of the forward pass, as nothing wants the gradient of the input; and the tagger's."""
     networks, one = model_dir.build_networks(SMALL, {}), batch_of(1)
     variables = model_dir.initial_variables(networks, jax.random.key(0))
-    forward = speed.flops_of(networks.separator.apply, variables["separator"], one["mixture"], one["query_classes"])
-    tagger = speed.flops_of(networks.tagger.apply, variables["tagger"], one["source"])
+    given = variables["separator"], one["mixture"], one["query_classes"]
+    forward = speed.flops_of(jax.make_jaxpr(networks.separator.apply)(*given).jaxpr)
+    tagger = speed.flops_of(jax.make_jaxpr(networks.tagger.apply)(variables["tagger"], one["source"]).jaxpr)
     for accumulate in (1, 2):
         state, step = small_state_and_step(accumulate=accumulate)
         batch = parallel.shard(batch_of(accumulate * jax.local_device_count()))
-        found = speed.flops_of(parallel.pmap_step(step), state, batch) / accumulate - tagger
+        found = speed.flops_of(parallel.jaxpr_of_step(step, state, batch)) / accumulate - tagger
         assert 2.2 * forward < found < 3.0 * forward
 
 

@@ -111,6 +111,14 @@ def shard(batch: Any) -> Any:
     return jax.tree.map(place, batch)
 
 
+def jaxpr_of_step(step: Callable[..., Any], state: Any, batch: Any) -> Any:
+    """What a device does in a step of `pmap_step`, as a jaxpr; of `state` and `batch` only shapes and types count."""
+    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
+    part = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
+    trace = jax.make_jaxpr(functools.partial(step, axis_name=AXIS), axis_env=[(AXIS, jax.device_count())])
+    return trace(whole, part).jaxpr
+
+
 def inference_batch() -> int:
     """Segments that suit a pass of this host's first device: few on CPUs, which gain little by more."""
     return 4 if jax.default_backend() == "cpu" else 32

@@ -95,10 +95,12 @@ def _train(config: Any, task: Task, folder: Path, profile: bool, stopping: Stopp
         make = make_step(task.loss, optimiser, config.seed, config.accumulate, config.precision)
         with processes.deaf():
             first = next(data)
-        pmapped, batch = parallel.pmap_step(make), parallel.shard(first)
-        step_function = pmapped.lower(state, batch).compile(compiling.options())
+        batch = parallel.shard(first)
+        step_function = parallel.pmap_step(make).lower(state, batch).compile(compiling.options())
         logger.info(speed.memory_report(step_function, config.batch_size // jax.device_count()))
-        meter = speed.Meter(config.batch_size, speed.flops_of(pmapped, state, batch), config.precision)
+        meter = speed.Meter(
+            config.batch_size, speed.flops_of(parallel.jaxpr_of_step(make, state, batch)), config.precision
+        )
         trace = speed.Trace(folder / "profile" if profile else None, config.steps - first_step)
 
         def finish(step: int, metrics: Any, rates: dict[str, float]) -> None:

@@ -48,7 +48,7 @@ class Product(NamedTuple):
 
 
 def products(jaxpr: Any, modules: str = "") -> Iterator[Product]:
-    """Every product that a program makes on one device; those of a scan as often as it goes round.
+    """Every product that a program makes; those of a scan as often as it goes round.
 
     XLA counts too, but not what a GPU's libraries do, which is all that matters here. Zeros count as numbers, what is
     made again in the backward pass counts again, and so do all branches of a condition.
@@ -81,9 +81,9 @@ def _flops(equation: Any) -> float:
     return 0.0
 
 
-def flops_of(function: Any, *arguments: Any) -> float:
-    """Operations that a call takes on each device, as `products` counts them."""
-    return sum(product.flops for product in products(jax.make_jaxpr(function)(*arguments).jaxpr))
+def flops_of(jaxpr: Any) -> float:
+    """Operations that a program takes, as `products` counts them."""
+    return sum(product.flops for product in products(jaxpr))
 
 
 def memory_gib(compiled: Any) -> float:
