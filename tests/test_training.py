@@ -235,9 +235,13 @@ def test_a_state_of_other_shapes_is_not_taken_for_a_whole_one(tmp_path):
         checkpoints.restore(1, other)
 
 
-def test_only_reports_to_a_closed_event_loop_are_kept_quiet(monkeypatch):
+def test_after_a_failed_checkpoint_reports_to_a_closed_event_loop_are_kept_quiet_and_no_others(tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(sys, "unraisablehook", module_of_checkpoints._but_closed_loops(told.append))
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    monkeypatch.setattr(checkpoints._manager, "save", lambda *_, **__: 1 / 0)
+    with pytest.raises(OSError, match="could not be written"):
+        checkpoints.save(1, state_of(1))
     errors = [RuntimeError("Event loop is closed"), RuntimeError("another"), ValueError("Event loop is closed")]
     for error in errors:
         sys.unraisablehook(types.SimpleNamespace(exc_type=type(error), exc_value=error))
