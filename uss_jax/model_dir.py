@@ -24,15 +24,10 @@ from uss_jax import audioset, files
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.models import cnn14
 from uss_jax.models.query import QueryNet
-from uss_jax.models.resunet import ResUNet
+from uss_jax.models.registry import SEPARATORS, TAGGERS
 
 FORMAT = "uss_jax 1"
-TAGGERS: dict[str, type[nn.Module]] = {
-    "cnn14": cnn14.Cnn14,
-    "cnn14_decision_level_max": cnn14.Cnn14DecisionLevelMax,
-}
 OWN_TAGGERS = ("sed", "query_tagger")  # parts that are the tagger itself unless the configuration has them
-SEPARATORS: dict[str, type[nn.Module]] = {"resunet": ResUNet}
 RUN_FIELDS = ("axis_name", "dtype", "rematerialise")  # of a training run and not of a model: set by `clone`
 
 
@@ -72,8 +67,10 @@ class Networks:
 
     @property
     def condition_size(self) -> int:
-        """Size of the separator's condition."""
-        return int(self.variables["separator"]["params"]["middle"]["norm1"]["film"]["kernel"].shape[0])
+        """Size of the separator's condition; raises ValueError where the model has none."""
+        if self.query is None:
+            raise ValueError(f"the model {self.config['name']!r} tags and does not separate")
+        return self.query.size(self.query_tagger)
 
 
 def build(kinds: Mapping[str, type[nn.Module]], fields: Mapping[str, Any]) -> Any:
@@ -242,8 +239,7 @@ def load(name_or_dir: str | Path) -> Networks:
         expected = jax.eval_shape(lambda: initial_variables(networks, jax.random.key(0)))
         shapes = {name: value.shape for name, value in traverse_util.flatten_dict(expected, sep="/").items()}
         if "class_conditions" in flat:
-            size = shapes["separator/params/middle/norm1/film/kernel"][0]
-            shapes["class_conditions"] = (len(config["classes"]), size)
+            shapes["class_conditions"] = (len(config["classes"]), networks.condition_size)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{folder / 'config.json'}: does not describe a model ({error})") from error
     _check_weights(folder / "weights.safetensors", shapes, flat)

@@ -36,6 +36,10 @@ class QueryNet(nn.Module):
             raise ValueError("a latent query needs a tagger with an embedding (cnn14)")
         return x
 
+    def size(self, tagger: Any) -> int:
+        """Numbers in a condition that is made of this tagger's output."""
+        return self.adaptor_size or (tagger.embedding_size if self.kind == "latent" else tagger.class_count)
+
     @nn.compact
     def __call__(self, tags: Tags, train: bool = False) -> jax.Array:
         """Tags of (batch, …) → condition, (batch, size)."""
