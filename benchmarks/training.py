@@ -77,10 +77,11 @@ def make_training(config: Any, tagger: dict[str, Any]) -> tuple[TrainState, Any]
     params = {"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]}
     state = TrainState(
         step=jnp.int32(0),
+        seed=jnp.uint32(config.seed),
         params=params,
-        batch_stats=variables["separator"]["batch_stats"],
+        batch_stats={"separator": variables["separator"]["batch_stats"]},
         frozen=variables["tagger"],
         opt_state=optimiser.init(params),
     )
     loss = separator_loss(networks, config.loss)
-    return state, make_step(loss, optimiser, config.seed, config.accumulate, config.precision)
+    return state, make_step(loss, optimiser, config.accumulate, config.precision)

@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.rematerialise = False  # make activations again in the backward pass, to need less memory
     config.half_weights = True  # store the model's weights as 16-bit floats
     config.tagger_model = ""  # model directory of the frozen tagger
+    config.tagger_training = "frozen"  # or fine_tuned, from_scratch: of the tagger that gives the query
     config.sed_model = ""  # model directory of the tagger that found the anchors, to go with the model; "" for none
     config.loss = "negative_sdr"  # l1, l1_spectrogram or negative_sdr
 
@@ -30,10 +31,15 @@ def get_config() -> ml_collections.ConfigDict:
     data.anchors = ""  # folder made by `uss-jax anchors`
     data.split = "train"
     data.least_confidence = 0.1  # anchors of which the tagger is less sure are left out
+    data.clips_per_class = 0  # anchors of at most so many clips of each class; 0 for all
+    data.anchors_from = "mined"  # or out_of_clip: any part of the clips; in_clip: any parts of one clip are mixed
+    data.anchor_seconds = 2.0  # length of an anchor
     data.source_count = 2  # sources in a mixture
+    data.target_count = 1  # how many of them are to be separated, together
     data.class_power = 0.7  # 0: every class equally often; 1: as often as it is in the data
     data.shift_seconds = 0.5  # an anchor is moved by up to this much
-    data.level_range_db = 3.0  # a partner is up to this much louder or softer than the target
+    data.match_energy = True  # partners get the energy of the target
+    data.level_range_db = 3.0  # a partner is up to this much louder or softer than that
     data.gain_range_db = 6.0  # a mixture is up to this much louder or softer
     data.speed_range = 1.1  # sources are played up to this factor faster or slower
     data.label_query_share = 0.3  # share of queries that keep only the labelled classes
@@ -42,6 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.query = query = ml_collections.ConfigDict()
     query.kind = "soft"
     query.adaptor_size = 0  # outputs of learnable layers after the tagger; 0 for none
+    query.hidden = 2048  # units between them
 
     config.separator = separator = ml_collections.ConfigDict()
     separator.kind = "resunet"

@@ -23,6 +23,7 @@ FIELDS = [
     "--config.separator.hop=256",
     "--config.separator.widths=(8,)",
     "--config.separator.strides=((2, 2),)",
+    f"--config.data.anchor_seconds={SEGMENT_SECONDS}",
     "--config.batch_size=8",
     "--config.optimiser.warmup_steps=1",
 ]

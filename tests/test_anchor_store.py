@@ -162,25 +162,28 @@ def test_a_margin_that_training_would_exceed_is_refused(stored):
     (whole, out), (store, _), margin, made = stored
     for folder in (store, made.folder, made.folder.parent):
         assert anchor_store.is_store(folder)
-        anchor_store.check_margin(folder, margin)
+        anchor_store.check_margin(folder, SEGMENT, margin)
         with pytest.raises(
             ValueError, match=rf"store: holds {margin / 32000:g} s .*, and 0\.501 s are .*--margin 0\.501"
         ):
-            anchor_store.check_margin(folder, 16_001)
+            anchor_store.check_margin(folder, SEGMENT, 16_001)
     for folder in (whole, out, out / "nothing"):
         assert not anchor_store.is_store(folder)
-        anchor_store.check_margin(folder, 16_001)
+        anchor_store.check_margin(folder, SEGMENT, 16_001)
 
 
 def test_training_reads_no_store_that_has_too_little(stored):
-    """tiny's recipe moves anchors by up to 0.5 s and plays 2.2 s in 2: 0.7 s on either side."""
+    """tiny's recipe moves anchors by up to 0.5 s and plays 0.55 s in half a second: 0.55 s on either side."""
     from configs import tiny_separator, tiny_tagger
     from uss_jax.training.tasks import make_task
 
     _, (store, folder), *_ = stored
     config = tiny_separator.get_config()
     config.data.dataset, config.data.anchors, config.tagger_model = str(store), str(folder), "tiny"
-    with pytest.raises(ValueError, match=r"0\.7 s are read; store them with --margin 0\.7"):
+    with pytest.raises(ValueError, match=r"holds anchors of 0\.5 s, and 2 s are asked for"):
+        make_task(config, items=8)
+    config.data.anchor_seconds = 0.5
+    with pytest.raises(ValueError, match=r"0\.55 s are read; store them with --margin 0\.55"):
         make_task(config, items=8)
     tagger = tiny_tagger.get_config()
     tagger.data.dataset = str(store)

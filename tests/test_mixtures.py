@@ -105,15 +105,15 @@ def test_the_energy_ratio_is_kept_in_bounds(other, ratio):
 def test_silence_asks_for_silence():
     ones = np.ones(100, np.float32)
     assert mixing.energy_ratio(0 * ones, ones) == pytest.approx(0.02)
-    assert not mixing.mix([0 * ones, 0 * ones]).any()
+    assert not mixing.add(mixing.scaled([0 * ones, 0 * ones])).any()
 
 
 def test_further_sources_get_the_energy_of_the_first_and_their_level():
     first, second, third = sines(0.5, 0.1, 2.0)
-    mixed = mixing.mix([first, second, third], levels_db=[0.0, 20.0])
+    mixed = mixing.add(mixing.scaled([first, second, third], levels_db=[0.0, 20.0]))
     np.testing.assert_allclose(mixed, first + 5 * second + 2.5 * third, atol=0.01)
     assert mixed.dtype == np.float32
-    np.testing.assert_allclose(mixing.mix([first, second]), first + 5 * second, atol=0.01)
+    np.testing.assert_allclose(mixing.add(mixing.scaled([first, second])), first + 5 * second, atol=0.01)
 
 
 def test_speed_changes_pitch_and_length_together():
@@ -395,3 +395,68 @@ if __name__ == "__main__":
     read = subprocess.run([sys.executable, tmp_path / "read.py"], check=True, capture_output=True, text=True)
     inside, beside = read.stdout.split()
     assert inside == beside
+
+
+# Strategies of the paper's study
+
+
+def test_random_anchors_are_any_part_of_the_clip():
+    clips = Recordings(*(noise(4 * SEGMENT, seed) for seed in range(3)))
+    anchors = Anchors(np.arange(3), np.arange(3), np.full(3, 7), np.ones(3))
+    source = mixture_source(clips, anchors, anchors_from="out_of_clip", length=600)
+    starts = np.array([place(clips.audio(source.choose(i)[0]), item(source, i)["source"]) for i in range(0, 600, 2)])
+    assert starts.min() < 0.1 * SEGMENT and starts.max() > 2.9 * SEGMENT
+    assert abs(starts.mean() - 1.5 * SEGMENT) < 0.15 * SEGMENT
+    assert_same_items(item(source, 5), item(mixture_source(clips, anchors, anchors_from="out_of_clip"), 5))
+
+
+def test_partners_in_a_clip_are_other_parts_of_it():
+    clips = Recordings(*(noise(4 * SEGMENT, seed) for seed in range(3)))
+    anchors = Anchors(np.arange(3), np.arange(3), np.zeros(3, int), np.ones(3))
+    source = mixture_source(clips, anchors, anchors_from="in_clip", match_energy=False)
+    for index in range(6):
+        (first, second), made = source.clips_of(index), item(source, index)
+        assert first == second
+        recording = clips.audio(first)
+        partner = made["mixture"] - made["source"]
+        windows = np.lib.stride_tricks.sliding_window_view(recording, SEGMENT)[:, :8]
+        found = np.flatnonzero(np.abs(windows - partner[:8]).max(axis=1) < 1e-5)
+        assert len(found) == 1
+        np.testing.assert_allclose(recording[found[0] : found[0] + SEGMENT], partner, atol=1e-5)
+        assert found[0] != place(recording, made["source"])
+
+
+@pytest.mark.parametrize(("sources", "targets"), [(3, 1), (3, 2), (4, 3)])
+def test_several_sources_are_separated_together(sources, targets):
+    clips = Recordings(*(noise(2 * SEGMENT, seed) for seed in range(5)))
+    anchors = Anchors(np.arange(5), np.arange(5), np.zeros(5, int), np.ones(5))
+    source = mixture_source(clips, anchors, source_count=sources, target_count=targets)
+    made = item(source, 3)
+    chosen = source.clips_of(3)
+    segments = mixing.scaled([clips.audio(clip, 0, SEGMENT) for clip in chosen])
+    np.testing.assert_allclose(made["source"], np.sum(segments[:targets], axis=0), atol=1e-6)
+    np.testing.assert_allclose(made["mixture"], np.sum(segments, axis=0), atol=1e-6)
+    assert sorted(np.flatnonzero(made["labels"])) == sorted(chosen[:targets])
+
+
+@pytest.mark.parametrize(("match", "range_db"), [(True, 0.0), (False, 0.0), (False, 20.0)])
+def test_levels_are_matched_kept_or_spread(match, range_db):
+    gains = (1.0, 0.1, 0.5)
+    clips = Recordings(*(gain * noise(SEGMENT, seed) for seed, gain in enumerate(gains)))
+    anchors = Anchors(np.arange(3), np.arange(3), np.zeros(3, int), np.ones(3))
+    source = mixture_source(clips, anchors, match_energy=match, level_range_db=range_db, length=300)
+    levels = []
+    for index in range(0, 300, 3):
+        made, (_, second) = item(source, index), source.clips_of(index)
+        wanted = made["source"] if match else clips.audio(second)
+        levels.append(10 * np.log10(np.mean((made["mixture"] - made["source"]) ** 2) / np.mean(wanted**2)))
+    assert np.max(np.abs(levels)) < (1e-3 if range_db == 0.0 else range_db + 1e-3)
+    assert np.ptp(levels) > 1.8 * range_db - 1e-3
+
+
+@pytest.mark.parametrize(
+    "fields", [{"target_count": 2}, {"target_count": 0}, {"source_count": 3, "target_count": 3}, {"anchors_from": "x"}]
+)
+def test_impossible_strategies_are_refused(clips, anchors, fields):
+    with pytest.raises(ValueError, match="expected"):
+        mixture_source(clips, anchors, **fields)

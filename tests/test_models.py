@@ -13,7 +13,8 @@ from uss_jax import augment, signal
 from uss_jax.models.cnn14 import Cnn14, Cnn14DecisionLevelMax
 from uss_jax.models.layers import Upsample, average_pool, batch_norm, fold, unfold
 from uss_jax.models.query import QueryNet
-from uss_jax.models.resunet import ResUNet, complex_mask
+from uss_jax.models.resunet import ResUNet
+from uss_jax.models.unet import complex_mask
 
 WINDOWS_AND_HOPS = [(2048, 320), (1024, 512), (1024, 320)]
 SMALL_RESUNET = ResUNet(window=256, hop=64, widths=(4, 6), strides=((2, 2), (1, 2)))
@@ -33,19 +34,21 @@ def parameter_count(module: nn.Module, *shapes: tuple[int, ...]) -> int:
 
 
 def initialised(module: nn.Module, *inputs: Any) -> Any:
-    """A module's variables: all parameters at random, since zero biases would hide what they do; fresh statistics."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    """A module's variables, see `drawn`."""
+    return {"batch_stats": {}} | drawn(jax.eval_shape(module.init, jax.random.key(0), *inputs))
+
+
+def drawn(shapes: Any) -> Any:
+    """Variables: all parameters at random, since zero biases would hide what they do; fresh statistics."""
     rng = np.random.default_rng(0)
 
-    def parameter(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    def variable(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if any(part.key == "batch_stats" for part in path):
+            return np.full(leaf.shape, 1.0 if path[-1].key == "var" else 0.0, np.float32)
         scale = math.prod(leaf.shape[:-1]) ** -0.5 if len(leaf.shape) > 1 else 0.3
         return (scale * rng.standard_normal(leaf.shape)).astype(np.float32)
 
-    def statistic(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        return np.full(leaf.shape, 1.0 if path[-1].key == "var" else 0.0, np.float32)
-
-    params = jax.tree.map(parameter, shapes["params"])
-    return {"params": params, "batch_stats": jax.tree.map_with_path(statistic, shapes.get("batch_stats", {}))}
+    return jax.tree.map_with_path(variable, shapes)
 
 
 def applied(module: nn.Module, *inputs: Any, **options: Any) -> Any:

@@ -41,7 +41,8 @@ SMALL = {
 }
 
 
-RUN = ml_collections.ConfigDict({"precision": "float32", "rematerialise": False})
+FROZEN = {"rematerialise": False, "tagger_training": "frozen"}
+RUN = ml_collections.ConfigDict(FROZEN | {"precision": "float32"})
 
 
 def small_state_and_step(loss_name: str = "l1", accumulate: int = 1):
@@ -49,15 +50,16 @@ def small_state_and_step(loss_name: str = "l1", accumulate: int = 1):
     variables = model_dir.initial_variables(networks, jax.random.key(0))
     optimiser = optax.sgd(0.1)
     params = {"query": {}, "separator": variables["separator"]["params"]}
-    batch_stats = variables["separator"]["batch_stats"]
-    state = TrainState(jnp.int32(0), params, batch_stats, variables["tagger"], optimiser.init(params))
-    return state, make_step(separator_loss(networks, loss_name), optimiser, 0, accumulate)
+    batch_stats = {"separator": variables["separator"]["batch_stats"]}
+    state = TrainState(jnp.int32(0), jnp.uint32(0), params, batch_stats, variables["tagger"], optimiser.init(params))
+    return state, make_step(separator_loss(networks, loss_name), optimiser, accumulate)
 
 
 def batch_of(count: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(1)
     source, other = random.normal(0, 0.1, (2, count, 8000)).astype(np.float32)
-    return {"mixture": source + other, "source": source, "query_classes": np.ones((count, 527), np.float32)}
+    classes = np.ones((count, 527), np.float32)
+    return {"mixture": source + other, "source": source, "query_classes": classes, "labels": classes}
 
 
 def test_pmap_and_shard_map_give_the_same_bits():
@@ -87,9 +89,10 @@ def test_accumulated_gradients_are_those_of_the_parts(on_cpu):
     parts = [jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], batch) for i in (0, 1)]
     state, whole = small_state_and_step(accumulate=2)
     _, single = small_state_and_step()
-    first = jax.tree.map(np.asarray, run_step(single, state, parts[0]))
-    second = run_step(single, state.replace(batch_stats=first[0].batch_stats), parts[1])
-    accumulated, metrics = run_step(whole, state, batch)
+    run = compiled_step(single)
+    first = jax.tree.map(np.asarray, run(state, parts[0]))
+    second = run(state.replace(batch_stats=first[0].batch_stats), parts[1])
+    accumulated, metrics = compiled_step(whole)(state, batch)
     moved = [jax.tree.map(np.subtract, after.params, state.params) for after, _ in (first, second)]
     mean = jax.tree.map(lambda x, y: (x + y) / 2, *moved)
     close = functools.partial(np.testing.assert_allclose, atol=1e-6, rtol=1e-4)
@@ -98,10 +101,55 @@ def test_accumulated_gradients_are_those_of_the_parts(on_cpu):
     close(metrics["loss"], (first[1]["loss"] + second[1]["loss"]) / 2)
 
 
-def run_step(step, state, batch):
-    """A step on one device."""
+LATENT = SMALL | {"tagger": {"kind": "cnn14", "patch": [2, 4], "widths": [8, 8], "embedding_size": 8}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("soft", "frozen"),
+        ("soft", "fine_tuned"),
+        pytest.param("latent", "from_scratch", marks=pytest.mark.slow),
+        pytest.param("hard", "fine_tuned", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_learnable_moves_and_what_is_frozen_stays(on_cpu, kind, how):
+    """Query net and separator in every case, the tagger where it is trained, and its running statistics with it."""
+    description = LATENT | {"query": {"kind": kind, "adaptor_size": 6, "hidden": 5}}
+    if how != "frozen":
+        description |= {"query_tagger": LATENT["tagger"]}
+    config = ml_collections.ConfigDict({"precision": "float32", "rematerialise": False, "tagger_training": how})
+    networks = for_training(model_dir.build_networks(description, {}), config)
+    variables = model_dir.initial_variables(networks, jax.random.key(0))
+    parts = ["query", "separator"] + (["query_tagger"] if how != "frozen" else [])
+    params = {part: variables[part]["params"] for part in parts}
+    batch_stats = {part: variables[part]["batch_stats"] for part in parts if part != "query"}
+    optimiser = optax.adam(1e-2)
+    frozen = variables["tagger"] if how == "frozen" else {}
+    state = TrainState(jnp.int32(0), jnp.uint32(0), params, batch_stats, frozen, optimiser.init(params))
+    step = make_step(separator_loss(networks, "l1"), optimiser)
+    run = compiled_step(step)
+    after = state
+    for _ in range(3):
+        after, _ = run(after, batch_of(4))
+    moved = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), state.params, after.params)
+    for part in ("query", "separator"):
+        assert all(distance > 1e-4 for distance in jax.tree.leaves(moved[part])), part
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, after.frozen)
+    if how != "frozen":
+        learns = kind != "hard"  # labels do not depend on the tagger
+        # Its last layer serves soft queries alone.
+        of_query = {name: x for name, x in moved["query_tagger"].items() if kind == "soft" or name != "fc_audioset"}
+        assert all((distance > 1e-4) == learns for distance in jax.tree.leaves(of_query))
+        statistics = [state.batch_stats["query_tagger"], after.batch_stats["query_tagger"]]
+        assert all((x != y).any() for x, y in zip(*map(jax.tree.leaves, statistics), strict=True))
+
+
+def compiled_step(step):
+    """A step on one device, compiled in less time than it would be for many steps."""
     mapped = jax.vmap(functools.partial(step, axis_name="batch"), (None, 0), None, axis_name="batch")
-    return jax.jit(mapped)(state, jax.tree.map(lambda x: x[None], batch))
+    run = jax.jit(mapped, compiler_options={"xla_backend_optimization_level": 0})
+    return lambda state, batch: run(state, jax.tree.map(lambda x: x[None], batch))
 
 
 def test_parts_need_less_memory(on_cpu):
@@ -196,7 +244,9 @@ def test_a_workdir_of_another_configuration_or_other_data_is_refused(tmp_path):
 
 
 def state_of(value: float) -> TrainState:
-    return TrainState(np.int32(value), {"a": np.full((3, 2), value, np.float32)}, {}, {}, (np.float32(value),))
+    return TrainState(
+        np.int32(value), np.uint32(0), {"a": np.full((3, 2), value, np.float32)}, {}, {}, (np.float32(value),)
+    )
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path):
@@ -261,15 +311,16 @@ def test_a_digest_tells_names_types_shapes_and_values_apart():
 @pytest.mark.parametrize(("precision", "kind"), [("float32", "f32"), ("tensorfloat32", "f32"), ("bfloat16", "bf16")])
 def test_a_run_computes_in_its_precision(on_cpu, precision, kind):
     """Convolutions of the separator in the run's type, the frozen tagger in float32; all by the run's products."""
-    config = ml_collections.ConfigDict({"precision": precision, "rematerialise": False})
+    config = ml_collections.ConfigDict(FROZEN | {"precision": precision})
     networks = for_training(model_dir.build_networks(SMALL, {}), config)
     assert networks.query.dtype == networks.separator.dtype
     shapes = jax.eval_shape(lambda: model_dir.initial_variables(networks, jax.random.key(0)))
     optimiser = optax.sgd(0.1)
     params = {"query": {}, "separator": shapes["separator"]["params"]}
     opt_state = jax.eval_shape(optimiser.init, params)
-    state = TrainState(jnp.int32(0), params, shapes["separator"]["batch_stats"], shapes["tagger"], opt_state)
-    step = make_step(separator_loss(networks, "l1"), optimiser, 0, precision=precision)
+    batch_stats = {"separator": shapes["separator"]["batch_stats"]}
+    state = TrainState(jnp.int32(0), jnp.uint32(0), params, batch_stats, shapes["tagger"], opt_state)
+    step = make_step(separator_loss(networks, "l1"), optimiser, precision=precision)
     text = parallel.pmap_step(step).lower(state, parallel.shard(batch_of(jax.local_device_count()))).as_text()
     convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     of_kind = [line for line in convolutions if line.rstrip().endswith(f"x{kind}>")]

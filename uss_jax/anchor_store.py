@@ -30,17 +30,24 @@ def is_store(folder: Path) -> bool:
     return _find(folder) is not None
 
 
-def check_margin(folder: Path, needed_samples: int) -> None:
-    """Raises ValueError where a store holds less beyond its anchors than training reads; other datasets hold all.
+def check_margin(folder: Path, segment_samples: int, needed_samples: int) -> None:
+    """Raises ValueError where a store holds less than training reads; other datasets hold all.
 
     Args:
       folder: of a dataset, or of a store.
+      segment_samples: length of the anchors.
       needed_samples: what is read before or after an anchor, at most.
     """
     file = _find(folder)
     if file is None:
         return
-    margin = files.read_json(file)["margin_samples"]
+    stored = files.read_json(file)
+    margin, length = stored["margin_samples"], stored["segment_samples"]
+    if length != segment_samples:
+        raise ValueError(
+            f"{file.parent}: holds anchors of {length / SAMPLE_RATE_HZ:g} s, and "
+            f"{segment_samples / SAMPLE_RATE_HZ:g} s are asked for (data.anchor_seconds)"
+        )
     if margin < needed_samples:
         needed = math.ceil(1000 * needed_samples / SAMPLE_RATE_HZ) / 1000  # no less, as it is to be given
         raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from uss_jax import files
+from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 
 
@@ -63,10 +64,44 @@ class Anchors:
         keep[as_sure[first]] = True
         return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
 
+    def of_few_clips(self, per_class: int) -> "Anchors":
+        """The anchors of at most so many clips of each class: always the same ones, chosen at random."""
+        rank = np.random.default_rng(0).permutation(int(self.clip.max()) + 1)[self.clip]
+        order = np.lexsort((rank, self.label))
+        first = np.searchsorted(self.label[order], self.label[order])
+        keep = np.sort(order[np.arange(len(order)) - first < per_class])
+        return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
+
+
+def anywhere(clips: Clips, segment_samples: int, seed: int) -> Anchors:
+    """A random part of the clip for every (clip, label) pair, with confidence 1: anchors that no tagger found."""
+    clip, _ = clips.label_pairs()
+    room = np.maximum(0, clips.samples[clip].astype(np.int64) - segment_samples)
+    start = np.random.default_rng(seed).integers(0, room + 1)
+    return Anchors.of_pairs(clips, start, np.ones(len(clip)))
+
 
 def anchors_path(folder: str | Path, split: str) -> Path:
     """Where the anchors of a split are kept in a folder."""
     return Path(folder) / f"anchors-{split}.npz"
+
+
+def note_path(folder: str | Path, split: str) -> Path:
+    """Where it stands what the anchors of a split were mined from."""
+    return Path(folder) / f"anchors-{split}.json"
+
+
+def check_length(folder: str | Path, clips: Clips, samples: int) -> None:
+    """Raises ValueError where anchors were mined that are longer or shorter than those asked for."""
+    for split in clips.split.split("+"):
+        note = note_path(folder, split)
+        mined = files.read_json(note)["segment_seconds"] if note.is_file() else None  # a store has none
+        if mined is not None and round(mined * SAMPLE_RATE_HZ) != samples:
+            seconds = samples / SAMPLE_RATE_HZ
+            raise ValueError(
+                f"{note}: these anchors are {mined:g} s long, and data.anchor_seconds is {seconds:g}; "
+                f"mine others (`uss-jax anchors … --seconds {seconds:g}`)"
+            )
 
 
 def load_anchors(folder: str | Path, clips: Clips) -> Anchors:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -106,14 +107,15 @@ class BlockMasks:
         cut = [self._cut(x, block, begins) for block in group for x in channels]
         spectra = inference.full_batches(lambda x: masking.spectra(x, grid), cut)
         views = channels if self._wanted.each else heard[None]
-        seen = [self._cut(x, block, begins) for block in group for x in views]
-        exists = [self._exists(block) for block in group for _ in views]
-        magnitudes = inference.full_batches(lambda x, there: masking.seen(x, there, grid), seen, exists)
+        seen: Any = [self._cut(x, block, begins) for block in group for x in views]
+        if not inference.networks.separator.on_waveforms:
+            exists = [self._exists(block) for block in group for _ in views]
+            seen = inference.full_batches(lambda x, there: masking.seen(x, there, grid), seen, exists)
         of_targets = self._conditions(group, heard, begins)
 
-        row_of: dict[tuple[int, bytes], int] = {}  # distinct (place in `magnitudes`, condition)
+        row_of: dict[tuple[int, bytes], int] = {}  # distinct (place in `seen`, condition)
         condition_of_row: list[np.ndarray] = []
-        rows: list[dict[int, int]] = []  # for each place in `magnitudes`, the row of each active target
+        rows: list[dict[int, int]] = []  # for each place in `seen`, the row of each active target
         for place in range(len(seen)):
             of_place = {}
             for target in np.flatnonzero(self._in_block(group[place // len(views)])).tolist():
@@ -124,7 +126,7 @@ class BlockMasks:
                     condition_of_row.append(condition)
                 of_place[target] = row_of[key]
             rows.append(of_place)
-        masks = inference.masks([magnitudes[place] for place, _ in row_of], condition_of_row)
+        masks = inference.masks([seen[place] for place, _ in row_of], condition_of_row)
 
         made = []  # (place in `cut`, target, mask, weights)
         for place, of_place in enumerate(rows):

@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--splits", nargs="+", metavar="SPLIT", help="default all")
     command.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="clips on each device at once")
     command.add_argument("--workers", type=_positive, default=2, metavar="N", help="threads or processes that read")
+    command.add_argument("--seconds", type=_seconds, metavar="S", help="length of an anchor; default the model's, 2 s")
     command.add_argument("--store", action="store_true", help="also write DIR/store, a dataset of the anchors alone")
     command.add_argument("--margin", type=_seconds, default=0.0, metavar="S", help="seconds stored on either side")
     command.add_argument("--overwrite", action="store_true", help="replace anchors of another dataset or model")
@@ -419,6 +420,8 @@ def anchors(args: argparse.Namespace) -> None:
     if args.multihost:
         parallel.initialise(args.coordinator, args.processes, args.process)
     networks = model_dir.load(args.model)
+    if args.seconds:
+        networks = networks.with_segments(args.seconds)
     splits = args.splits or dataset.splits(args.dataset)
     for split in splits:
         mined = mining.mine_split(

@@ -2,20 +2,22 @@
 
 import numpy as np
 
-from uss_jax import targets
+from uss_jax import audioset, targets
 from uss_jax.inference import Inference
 from uss_jax.targets import Target
 
 THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
+BY_CLASS = ("soft", "hard")  # kinds of query whose elements stand for classes, so that any class can be asked for
 
 
 def check_known(inference: Inference, target: Target) -> None:
-    """Raises ValueError where a query is latent, and the model does not know this target's."""
+    """Raises ValueError where no element of a query stands for a class, and the model was not told this target's."""
     networks = inference.networks
     known = networks.class_conditions is not None and set(networks.config["classes"]) & set(target.class_indices)
-    if networks.config["query"]["kind"] != "soft" and target.condition is None and not known:
+    kind = networks.config["query"]["kind"]
+    if kind not in BY_CLASS and target.condition is None and not known:
         raise ValueError(
-            f"{target.name}: the query of this model is latent, and it was not told this sound's; give examples"
+            f"{target.name}: the query of this model is {kind}, and it was not told this sound's; give examples"
             " of it (--query), or ask for the reference's inference (--paper)"
         )
 
@@ -36,19 +38,21 @@ def conditions(
       For each target (blocks, condition).
 
     Raises:
-      ValueError: the query is latent, and the model does not know a target's.
+      ValueError: no element of the query stands for a class, and the model was not told a target's.
     """
     networks = inference.networks
     known = networks.config["classes"]
     means = networks.class_conditions
-    soft = networks.config["query"]["kind"] == "soft"
-    bottlenecks = probabilities if soft and networks.query_tagger is networks.tagger else None
+    kind = networks.config["query"]["kind"]
+    bottlenecks = probabilities if kind == "soft" and networks.query_tagger is networks.tagger else None
     found = []
     for target in wanted:
         if target.condition is not None:
             found.append(np.broadcast_to(target.condition, (len(probabilities), len(target.condition))))
         elif means is not None and not paper and set(known) & set(target.class_indices):
             found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
+        elif kind == "hard":
+            found.append(_hard(inference, target, probabilities))
         else:
             if not paper:
                 check_known(inference, target)
@@ -57,3 +61,18 @@ def conditions(
             masked = targets.masked(target, bottlenecks)
             found.append(inference.conditions_of_bottlenecks(masked))
     return found
+
+
+def _hard(inference: Inference, target: Target, probabilities: np.ndarray) -> np.ndarray:
+    """The condition of the target's active classes in each block, at least of the most probable: (blocks, condition).
+
+    Zeros and ones cannot say weights: where classes have them, it is the weighted mean of each class's condition.
+    """
+    classes = target.class_indices
+    alone = np.eye(audioset.CLASS_COUNT, dtype=np.float32)[list(classes)]
+    if target.weights:
+        of_each = inference.conditions_of_bottlenecks(alone)
+        return targets.class_mixture(target, probabilities, classes, of_each, THRESHOLD)
+    heard = probabilities[:, list(classes)]
+    active = (heard >= THRESHOLD) | (heard == heard.max(axis=1, keepdims=True))
+    return inference.conditions_of_bottlenecks(active.astype(np.float32) @ alone)

@@ -51,9 +51,10 @@ class Inference:
         self._condition = compiled(networks.query) if networks.query is not None else None
         self._separate = compiled(networks.separator) if networks.separator is not None else None
         self._masks = None
-        if networks.separator is not None:
-            # What it sees is brought to one level before (see `masking.seen`), over more than a block.
-            self._masks = compiled(networks.separator.clone(normalise_level=False), "masks")
+        if (separator := networks.separator) is not None:
+            # Magnitudes are brought to one level before (see `masking.seen`), over more than a block.
+            on_blocks = separator if separator.on_waveforms else separator.clone(normalise_level=False)
+            self._masks = compiled(on_blocks, "masks")
 
     def probabilities(self, segments: np.ndarray) -> np.ndarray:
         """Class probabilities: (segments, time) → (segments, classes)."""
@@ -81,11 +82,20 @@ class Inference:
         separate = _needed(self._separate, "a separator")
         return self._batched(functools.partial(separate, self.networks.variables["separator"]), mixtures, conditions)
 
-    def masks(self, magnitudes: Sequence[np.ndarray], conditions: Sequence[np.ndarray]) -> np.ndarray:
-        """Complex masks: of each (frames, bins), see `masking.seen`, and (condition,) → (rows, frames, bins)."""
+    def masks(self, seen: Sequence[np.ndarray], conditions: Sequence[np.ndarray]) -> np.ndarray:
+        """Complex masks of blocks, of a condition each.
+
+        Args:
+          seen: of each block its magnitudes, (frames, bins), see `masking.seen`; or, for a separator that is
+            `on_waveforms`, its samples, ((frames − 1)·hop + window,).
+          conditions: of each (condition,).
+
+        Returns:
+          (rows, frames, bins).
+        """
         masks = _needed(self._masks, "a separator")
         run = functools.partial(masks, self.networks.variables["separator"])
-        return self.full_batches(run, magnitudes, conditions)
+        return self.full_batches(run, seen, conditions)
 
     def full_batches(self, run: Callable[..., jax.Array], *columns: Sequence[np.ndarray]) -> np.ndarray:
         """Runs rows in batches of one size, whatever their number: the last one is filled up with its last row.

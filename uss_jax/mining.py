@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from uss_jax import anchors, files, parallel, progress
-from uss_jax.anchors import Anchors, anchors_path
+from uss_jax.anchors import Anchors, anchors_path, note_path
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.model_dir import Networks
@@ -245,7 +246,7 @@ def mine_split(
     parallel.wait_for_all(f"mining {split}")  # hosts meet while they are in step; later some are hours ahead
     clips = Clips(dataset, split)
     job = job_of(clips, networks)
-    path, note = anchors_path(out, split), out / f"anchors-{split}.json"
+    path, note = anchors_path(out, split), note_path(out, split)
     parts = out / f".anchors-{split}.part"
     if not overwrite and _is_made(path, note, parts, job):
         return False
@@ -276,7 +277,8 @@ def mine_split(
 def job_of(clips: Clips, networks: Networks) -> dict[str, Any]:
     """What decides where the anchors are."""
     tagger = _framewise_tagger(networks)
-    digest = hashlib.sha256(repr(tagger).encode())
+    description = networks.config.get("sed") or networks.config["tagger"]  # and not its fields, which versions add
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name, array in sorted(traverse_util.flatten_dict(networks.variables["sed"], sep="/").items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.asarray(array).tobytes())
     return {

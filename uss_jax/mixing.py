@@ -9,19 +9,22 @@ def energy_ratio(source: np.ndarray, other: np.ndarray) -> float:
     return float(np.clip(ratio, 0.02, 50.0))
 
 
-def mix(sources: list[np.ndarray], levels_db: list[float] | None = None) -> np.ndarray:
-    """Adds sources, each rescaled to the energy of the first.
+def scaled(
+    sources: list[np.ndarray], levels_db: list[float] | None = None, match_energy: bool = True
+) -> list[np.ndarray]:
+    """Sources as they are in a mixture: the first as it is, the others at the levels that are asked for.
 
     Args:
       sources: each (time,).
-      levels_db: level of each further source over the first; 0 unless given.
-
-    Returns:
-      The mixture, (time,).
+      levels_db: level of each further source; 0 unless given.
+      match_energy: levels are over the first's energy, as in the reference; otherwise over the source's own.
     """
     first, *others = sources
     levels = levels_db or [0.0] * len(others)
-    scaled = [
-        other * energy_ratio(first, other) * 10 ** (level / 20) for other, level in zip(others, levels, strict=True)
-    ]
-    return np.asarray(np.sum([first, *scaled], axis=0), np.float32)
+    ratios = [energy_ratio(first, other) if match_energy else 1.0 for other in others]
+    return [first, *(o * r * 10 ** (level / 20) for o, r, level in zip(others, ratios, levels, strict=True))]
+
+
+def add(sources: list[np.ndarray]) -> np.ndarray:
+    """The sum of sources, each (time,), in float32."""
+    return np.asarray(np.sum(sources, axis=0), np.float32)

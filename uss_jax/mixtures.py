@@ -7,12 +7,13 @@ from typing import SupportsIndex
 import grain
 import numpy as np
 
-from uss_jax import audio, audioset, processes
+from uss_jax import audio, audioset, mixing, processes
 from uss_jax.anchors import Anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
-from uss_jax.mixing import mix
 from uss_jax.sampling import BalancedSampler, choose_places
+
+ANCHORS_FROM = ("mined", "out_of_clip", "in_clip")
 
 
 def change_speed(samples: np.ndarray, length: int) -> np.ndarray:
@@ -28,6 +29,9 @@ class MixtureSource:
     The target is the i-th anchor of the balanced order; its partners are the next anchors in that order whose clips
     share no label with it or with one another. How an anchor is moved and sped up belongs to its place in the order,
     so that it is read once for all the mixtures of a batch that it is part of.
+
+    The paper compares three choices of anchors (section V): `mined`, as above; `out_of_clip`, which takes any part of
+    these clips; and `in_clip`, which takes any part of the target's clip, and any others of the same clip as partners.
     """
 
     def __init__(
@@ -45,8 +49,11 @@ class MixtureSource:
         gain_range_db: float,
         speed_range: float,
         label_query_share: float,
+        target_count: int = 1,
+        match_energy: bool = True,
+        anchors_from: str = "mined",
     ) -> None:
-        """Says what to mix.
+        """Says what to mix. The last three default to what the paper settled on.
 
         Args:
           clips: where the audio is.
@@ -57,12 +64,23 @@ class MixtureSource:
           source_count: sources in a mixture, at least 2.
           class_power: see `BalancedSampler`.
           shift_seconds: an anchor is moved by up to this much; 0 in the reference.
-          level_range_db: partners are this much louder or softer than the target at most; 0 is energy matching.
+          level_range_db: partners are this much louder or softer than they else would be, at most.
           gain_range_db: the mixture is this much louder or softer at most.
           speed_range: sources are played up to this factor faster or slower; 1 in the reference.
           label_query_share: share of items whose query keeps only the classes that the source is labelled with, as
             queries of separation by class do; 0 in the reference.
+          target_count: how many of the sources are to be separated, together; fewer than are mixed.
+          match_energy: partners get the energy of the first source.
+          anchors_from: one of `ANCHORS_FROM`.
+
+        Raises:
+          ValueError: there is no such choice of anchors, or nothing would be left to be taken away.
         """
+        if anchors_from not in ANCHORS_FROM:
+            raise ValueError(f"data.anchors_from {anchors_from!r}: expected one of {', '.join(ANCHORS_FROM)}")
+        if not 1 <= target_count < source_count:
+            raise ValueError(f"{target_count} targets of {source_count} sources: expected 1 or more, and fewer")
+        self._target_count, self._match_energy, self._anchors_from = target_count, match_energy, anchors_from
         self._clips = clips
         self._clip, self._start = anchors.clip, anchors.start  # and no more, for every reading process holds them
         self._label_query_share = label_query_share
@@ -76,53 +94,65 @@ class MixtureSource:
         return self._length
 
     def choose(self, index: int) -> list[int]:
-        """The anchors mixed in item `index`, target first."""
-        return [self._sampler[place] for place in self._places(index)]
+        """The anchors mixed in item `index`, targets first."""
+        return [self._sampler[place] for place, _ in self._parts(index)]
 
     def clips_of(self, index: int) -> list[int]:
-        """The clips that are mixed in item `index`, target first."""
+        """The clips that are mixed in item `index`, targets first."""
         return [int(self._clip[anchor]) for anchor in self.choose(index)]
 
     def items(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Items: `mixture` and `source` (time,), and `query_classes` (classes,), 1 where the query keeps a class."""
-        segments: dict[int, np.ndarray] = {}
+        """Items of training.
+
+        `mixture` and `source`, what is to be separated: (time,); `labels` of that: (classes,), 1 or 0; and
+        `query_classes`: (classes,), 1 where the query keeps a class.
+        """
+        segments: dict[tuple[int, int], np.ndarray] = {}
         return [self._item(index, segments) for index in indices]
 
-    def _item(self, index: int, segments: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
-        places = self._places(index)
-        for place in places:
-            if place not in segments:
-                segments[place] = self._segment(place)
+    def _item(self, index: int, segments: dict[tuple[int, int], np.ndarray]) -> dict[str, np.ndarray]:
+        parts = self._parts(index)
+        for part in parts:
+            if part not in segments:
+                segments[part] = self._segment(*part)
         random = np.random.default_rng((self._seed, 0, index))
-        gain = 10 ** (random.uniform(-self._gain_range_db, self._gain_range_db) / 20)
-        levels = [random.uniform(-self._level_range_db, self._level_range_db) for _ in places[1:]]
-        kept = np.ones(audioset.CLASS_COUNT, np.float32)
-        if random.uniform() < self._label_query_share:
-            kept = audioset.multi_hot(self._labels(self._sampler[index]))
+        gain = np.float32(10 ** (random.uniform(-self._gain_range_db, self._gain_range_db) / 20))
+        levels = [random.uniform(-self._level_range_db, self._level_range_db) for _ in parts[1:]]
+        targets = parts[: self._target_count]
+        labels = audioset.multi_hot(np.concatenate([self._labels(self._sampler[place]) for place, _ in targets]))
+        only_labels = random.uniform() < self._label_query_share
+        sources = mixing.scaled([segments[part] for part in parts], levels, self._match_energy)
         return {
-            "mixture": mix([segments[place] for place in places], levels) * np.float32(gain),
-            "source": segments[index] * np.float32(gain),
-            "query_classes": kept,
+            "mixture": mixing.add(sources) * gain,
+            "source": mixing.add(sources[: self._target_count]) * gain,
+            "labels": labels,
+            "query_classes": labels if only_labels else np.ones_like(labels),
         }
 
-    def _places(self, index: int) -> list[int]:
+    def _parts(self, index: int) -> list[tuple[int, int]]:
+        """What is mixed in item `index`: places of the order, and the number of the part of the clip there."""
+        if self._anchors_from == "in_clip":
+            return [(index, part) for part in range(self._source_count)]
         places = choose_places(self._sampler, index, self._source_count, self._labels)
         if len(places) < self._source_count:
             raise ValueError(f"{self._clips.folder}: not {self._source_count} clips without a common label to be mixed")
-        return places
+        return [(place, 0) for place in places]
 
     def _labels(self, anchor: int) -> np.ndarray:
         return self._clips.labels(int(self._clip[anchor]))
 
-    def _segment(self, place: int) -> np.ndarray:
-        """The anchor at a place of the order: (time,)."""
+    def _segment(self, place: int, part: int) -> np.ndarray:
+        """A part of the clip at a place of the order, its anchor or any: (time,)."""
         anchor = self._sampler[place]
         clip = int(self._clip[anchor])
-        random = np.random.default_rng((self._seed, 1, place))
+        random = np.random.default_rng((self._seed, 1, place, part) if part else (self._seed, 1, place))
         length = int(self._segment_samples * self._speed_range ** random.uniform(-1, 1))
-        start = int(self._start[anchor]) + int(random.integers(-self._shift, self._shift + 1))
-        start = max(0, min(start, int(self._clips.samples[clip]) - length))
-        piece = audio.fit_length(self._clips.audio(clip, start, length), length)
+        room = max(0, int(self._clips.samples[clip]) - length)
+        if self._anchors_from == "mined":
+            start = int(self._start[anchor]) + int(random.integers(-self._shift, self._shift + 1))
+        else:
+            start = int(random.integers(room + 1))
+        piece = audio.fit_length(self._clips.audio(clip, max(0, min(start, room)), length), length)
         return change_speed(piece, self._segment_samples)
 
 

@@ -60,10 +60,19 @@ class Networks:
         """The parts that have variables of their own, rather than the tagger's."""
         return [part for part in self.variables if part not in OWN_TAGGERS or self.config.get(part)]
 
+    def parameter_counts(self) -> dict[str, int]:
+        """How many parameters each part has that has some of its own."""
+        trees = {part: self.variables[part].get("params") for part in self.own_parts}
+        return {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in trees.items() if tree}
+
     @property
     def segment_samples(self) -> int:
         """Samples of a segment, the separator's and the anchors' length."""
         return round(self.config["segment_seconds"] * SAMPLE_RATE_HZ)
+
+    def with_segments(self, seconds: float) -> "Networks":
+        """The same model with segments, and so anchors, of another length."""
+        return dataclasses.replace(self, config=self.config | {"segment_seconds": seconds})
 
     @property
     def condition_size(self) -> int:
@@ -137,14 +146,14 @@ def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
     """Freshly drawn variables of every part of a model."""
     own_taggers = {part: getattr(networks, part) for part in OWN_TAGGERS if networks.config.get(part)}
     modules = {"tagger": networks.tagger, "query": networks.query, "separator": networks.separator} | own_taggers
-    return _draw(key, tuple(modules.items()), networks.segment_samples)
+    return _draw(key, jnp.zeros((1, networks.segment_samples)), tuple(modules.items()))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _draw(key: jax.Array, modules: tuple[tuple[str, Any], ...], segment_samples: int) -> dict[str, Any]:
+# A program of many random draws, which runs once: LLVM would take longer to make it fast than it then takes.
+@functools.partial(jax.jit, static_argnums=2, compiler_options={"xla_backend_optimization_level": 0})
+def _draw(key: jax.Array, audio: jax.Array, modules: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     """As one program, compiled once for modules of the same fields: what else they do than draw is left out."""
     of = dict(modules)
-    audio = jnp.zeros((1, segment_samples))
     tags, tagger = of["tagger"].init_with_output(key, audio)
     variables: dict[str, Any] = {"tagger": tagger}
     for part in OWN_TAGGERS:

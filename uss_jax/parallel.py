@@ -84,15 +84,16 @@ def pmap_inference(apply: Callable[..., Any]) -> Callable[..., Any]:
     """`(variables, batch) -> result` on the devices of this host, which waits for no other.
 
     The variables are the same on every device (see `replicate_locally`); the batch is any tree of arrays (devices, …),
-    of the same shapes in every call, and so is the result. Each device sees its own part alone.
+    and so is the result. Each device sees its own part alone. It is compiled for each shape of the batch.
     """
     mapped = jax.pmap(apply, in_axes=(None, 0), devices=jax.local_devices())
-    compiled: list[Callable[..., Any]] = []
+    compiled: dict[tuple[tuple[int, ...], ...], Callable[..., Any]] = {}
 
     def run(variables: Any, batch: Any) -> Any:
-        if not compiled:
-            compiled.append(mapped.lower(variables, batch).compile(compiling.options()))
-        return compiled[0](variables, batch)
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+        if shapes not in compiled:
+            compiled[shapes] = mapped.lower(variables, batch).compile(compiling.options())
+        return compiled[shapes](variables, batch)
 
     return run
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uss_jax import audio, progress
+from uss_jax.audioset import CLASS_COUNT
 from uss_jax.inference import Inference
 from uss_jax.model_dir import Networks
 
@@ -51,22 +52,28 @@ def _loud(recording: np.ndarray) -> np.ndarray:
     return loud
 
 
-def class_conditions(networks: Networks, clips: "Clips", anchors: "Anchors") -> np.ndarray:
-    """The mean condition of each class's anchors, up to 100 of the surest: (classes, condition).
+def class_conditions(networks: Networks, clips: "Clips", anchors: "Anchors", anchor_samples: int) -> np.ndarray:
+    """The mean condition of each class's anchors, up to 100 of the surest; of a hard query, that of the class alone.
 
-    The classes are those of `networks.config["classes"]`, in that order.
+    Args:
+      networks: a model that separates; the classes are those of `networks.config["classes"]`, in that order.
+      clips: the clips that the anchors lie in.
+      anchors: with at least one of each class.
+      anchor_samples: length of each anchor.
+
+    Returns:
+      (classes, condition).
     """
     inference = Inference(networks)
-    rows = []
     labels = networks.config["classes"]
+    if networks.config["query"]["kind"] == "hard":  # what is heard in an anchor may be another class
+        return inference.conditions_of_bottlenecks(np.eye(CLASS_COUNT, dtype=np.float32)[labels])
+    rows = []
     for label in progress.track(labels, "averaging queries", len(labels)):
         of_class = np.flatnonzero(anchors.label == label)
         surest = of_class[np.argsort(-anchors.confidence[of_class], kind="stable")][:CLIPS_OF_CLASS]
         pieces = [
-            audio.fit_length(
-                clips.audio(int(anchors.clip[i]), int(anchors.start[i]), networks.segment_samples),
-                networks.segment_samples,
-            )
+            audio.fit_length(clips.audio(int(anchors.clip[i]), int(anchors.start[i]), anchor_samples), anchor_samples)
             for i in surest
         ]
         rows.append(inference.conditions(np.stack(pieces)).mean(axis=0))

@@ -282,7 +282,9 @@ class Model:
         unit = math.lcm(separator.time_multiple, 4)  # so that half a core, and half a fade, are whole
         core = unit * max(1, round(segment / (unit * separator.hop)))
         context = unit * math.ceil(CONTEXT_S * SAMPLE_RATE_HZ / (unit * separator.hop))
-        level_frames = segment // separator.hop // 2 if separator.normalise_level else 0
+        # A network on waveforms takes the level of a block from its own samples.
+        levelled = separator.normalise_level and not separator.on_waveforms
+        level_frames = segment // separator.hop // 2 if levelled else 0
         return Grid(separator.hop, separator.window, core, context, context // 2, level_frames)
 
     def _need_separator(self) -> None:

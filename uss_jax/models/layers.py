@@ -1,5 +1,6 @@
-"""Layers that the taggers and the separator share."""
+"""Layers that the taggers and the separators share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 KERNEL_INIT = nn.initializers.xavier_uniform()
+SLOPE = 0.01  # of every leaky ReLU
 
 
 def _pointwise(x: jax.Array, kernel: jax.Array, *_: Any, precision: Any, **__: Any) -> jax.Array:
@@ -22,9 +24,14 @@ def conv(features: int, kernel: tuple[int, int], *, use_bias: bool, dtype: Any, 
     )
 
 
-def dense(features: int, *, dtype: Any, name: str) -> nn.Dense:
+def dense(features: int, *, dtype: Any, name: str, use_bias: bool = True) -> nn.Dense:
     """A linear layer, Xavier-uniform as in the reference."""
-    return nn.Dense(features, dtype=dtype, kernel_init=KERNEL_INIT, name=name)
+    return nn.Dense(features, use_bias=use_bias, dtype=dtype, kernel_init=KERNEL_INIT, name=name)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """Leaky ReLU of the slope that all separators have."""
+    return nn.leaky_relu(x, SLOPE)
 
 
 def batch_norm(
@@ -43,6 +50,32 @@ def batch_norm(
         dtype=dtype,
         name=name,
     )
+
+
+class NormFilm(nn.Module):
+    """activation(BatchNorm(x) · (1 + s) + b), where b and s are linear maps of the condition: FiLM.
+
+    Without `film_scale` s is 0, as in the paper; with it s is 0 at first.
+    """
+
+    momentum: float
+    axis_name: str | None
+    dtype: Any
+    film_scale: bool = False
+    activation: Callable[[jax.Array], jax.Array] = leaky_relu
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
+        """(batch, …, channels) and (batch, condition) → the first's shape."""
+        between = tuple(range(1, x.ndim - 1))
+        features = x.shape[-1]
+        shift = dense(features, dtype=self.dtype, name="film")(condition)
+        x = batch_norm(train, self.momentum, self.axis_name, "bn", self.dtype)(x)
+        if self.film_scale:
+            zeros = nn.initializers.zeros_init()
+            scale = nn.Dense(features, dtype=self.dtype, kernel_init=zeros, name="film_scale")(condition)
+            x = x * (1 + jnp.expand_dims(scale, between))
+        return self.activation(x + jnp.expand_dims(shift, between))
 
 
 def average_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:

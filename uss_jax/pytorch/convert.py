@@ -156,16 +156,17 @@ def export(networks: Networks, folder: Path) -> list[str]:
       ValueError: the reference has no such network, or the folder exists.
     """
     expected: dict[str, nn.Module] = {"tagger": Cnn14()}
+    others: dict[str, nn.Module] = {}
     if networks.separator is not None:
         expected["query_tagger"] = Cnn14()
+        others = {"query": _their_query(networks.query), "separator": ResUNet()}
     elif networks.sed is networks.tagger:  # a model that only detects events
         expected = {}
     if networks.sed is not None:
         expected["sed"] = Cnn14DecisionLevelMax()
-    taggers = {}
-    for part, module in expected.items():
+    for part, module in (expected | others).items():
         _check_like(module, getattr(networks, part), part)
-        taggers[part] = _tagger_state(networks.variables[part])
+    taggers = {part: _tagger_state(networks.variables[part]) for part in expected}
     contents: dict[str, Any] = {}
     for part, name in {"tagger": "cnn14", "sed": "cnn14_decision_level_max"}.items():
         if part in taggers:
@@ -191,16 +192,20 @@ def _check_like(theirs: nn.Module, module: nn.Module, part: str) -> None:
             raise ValueError(f"{part}: {field.name} is {value}; the reference has only {expected}")
 
 
+def _their_query(query: Any) -> QueryNet:
+    """The reference's query net of the same kind and size; raises ValueError where it has none."""
+    if query.kind not in KIND_NAMES:
+        raise ValueError(f"query: the reference has only {' and '.join(KIND_NAMES)}, this is {query.kind}")
+    return QueryNet(query.kind, query.adaptor_size)
+
+
 def _lightning(networks: Networks, taggers: Mapping[str, names.State]) -> dict[str, Any]:
     """A checkpoint for `LitSeparation.load_from_checkpoint`."""
     assert networks.query is not None
-    _check_like(ResUNet(), networks.separator, "separator")
-    query = networks.query
-    _check_like(QueryNet(query.kind, query.adaptor_size), query, "query")
     tensors = names.resunet_tensors()
     state = names.to_torch(networks.variables["separator"], tensors) | names.resunet_constants()
     parts = {SEPARATOR: state | _batch_counts(state), QUERY_TAGGER: taggers["query_tagger"]}
-    if query.adaptor_size:
+    if networks.query.adaptor_size:
         parts[QUERY] = names.to_torch(networks.variables["query"], names.adaptor_tensors())
     if "sed" in taggers:
         parts[SED] = taggers["sed"]

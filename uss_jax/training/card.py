@@ -11,17 +11,12 @@ from uss_jax.model_dir import Networks
 
 def model_card(config: Any, networks: Networks, step: int) -> str:
     """Facts of a training run as Markdown; what a person knows (licences, scores) is to be added by one."""
-    parts = {
-        part: sum(x.size for x in jax.tree.leaves(tree["params"]))
-        for part, tree in networks.variables.items()
-        if tree and part in networks.own_parts and part != "sed"
-    }
     lines = [
         f"# {config.name}",
         "",
         f"A uss_jax {config.task}, trained by `train.py` for {step} steps of {config.batch_size} items.",
         "",
-        *(f"- {part}: {count:,} parameters" for part, count in parts.items()),
+        *(f"- {part}: {count:,} parameters" for part, count in networks.parameter_counts().items() if part != "sed"),
         f"- seed {config.seed}, JAX {jax.__version__}, {jax.default_backend()} ({platform.machine()})",
         f"- classes heard in training: {', '.join(audioset.class_names(networks.config['classes']))}",
         "",

@@ -58,7 +58,14 @@ def _train(config: Any, task: Task, folder: Path, profile: bool, stopping: Stopp
     # Optimiser and state: the newest of the checkpoints, if there are any.
     schedule = make_schedule(config.optimiser, config.steps)
     optimiser = make_optimiser(config.optimiser, schedule)
-    initial = TrainState(jnp.int32(0), task.params, task.batch_stats, {}, optimiser.init(task.params))
+    initial = TrainState(
+        step=jnp.int32(0),
+        seed=jnp.uint32(config.seed),
+        params=task.params,
+        batch_stats=task.batch_stats,
+        frozen={},
+        opt_state=optimiser.init(task.params),
+    )
     initial = jax.device_get(initial)
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoints_kept)
     resumed = checkpoints.restore_newest(initial) or initial
@@ -92,7 +99,7 @@ def _train(config: Any, task: Task, folder: Path, profile: bool, stopping: Stopp
         )
 
         # Compile.
-        make = make_step(task.loss, optimiser, config.seed, config.accumulate, config.precision)
+        make = make_step(task.loss, optimiser, config.accumulate, config.precision)
         with processes.deaf():
             first = next(data)
         batch = parallel.shard(first)
@@ -180,6 +187,8 @@ def _check(config: Any) -> None:
     for name in ("steps", "batch_size", "log_every", "checkpoint_every", "checkpoints_kept", "accumulate"):
         if config[name] < 1:
             raise ValueError(f"{name} is {config[name]}: expected 1 or more")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed is {config.seed}: expected 0 or more, and less than 2³²")
     if config.evaluation.every < 0 or config.evaluation.per_class < 1:
         raise ValueError("evaluation: expected `every` of 0 (never) or more, and `per_class` of 1 or more")
     if config.precision not in PRECISIONS:

@@ -1,5 +1,6 @@
 """Training steps: pure functions (state, batch) → (state, metrics)."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import optax
 from uss_jax import augment
 from uss_jax.losses import LOSSES
 from uss_jax.model_dir import Networks
+from uss_jax.models.cnn14 import Tags
 
 Variables = dict[str, Any]
 # The precision of a run: the type that the trained modules compute in, and how matrix products of float32 are made.
@@ -29,13 +31,15 @@ class TrainState:
 
     Attributes:
       step: steps taken.
+      seed: of what is random on the device; an array, so that runs that differ in it alone share a program.
       params: trained parameters.
       batch_stats: running statistics of BatchNorm.
-      frozen: variables that are used and not trained: the tagger of a separator.
+      frozen: variables that are used and not trained: the tagger of a separator, unless it is trained too.
       opt_state: of the optimiser.
     """
 
     step: jax.Array
+    seed: jax.Array
     params: Variables
     batch_stats: Variables
     frozen: Variables
@@ -45,7 +49,6 @@ class TrainState:
 def make_step(
     loss_function: LossFunction,
     optimiser: optax.GradientTransformation,
-    seed: int,
     accumulate: int = 1,
     precision: str = "float32",
 ) -> Callable[..., Any]:
@@ -56,7 +59,6 @@ def make_step(
     Args:
       loss_function: what is minimised.
       optimiser: makes updates of gradients.
-      seed: of what is random on the device.
       accumulate: each device takes its batch in so many parts, one after the other, and adds up their gradients, so
         that it needs the memory of one part. BatchNorm normalises each part by itself.
       precision: one of `PRECISIONS`.
@@ -67,7 +69,9 @@ def make_step(
             return jax.value_and_grad(loss_function, has_aux=True)(state.params, batch_stats, state.frozen, batch, key)
 
     def step(state: TrainState, batch: dict[str, jax.Array], axis_name: str) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), jax.lax.axis_index(axis_name))
+        key = jax.random.fold_in(
+            jax.random.fold_in(jax.random.key(state.seed), state.step), jax.lax.axis_index(axis_name)
+        )
 
         def add(carry: Any, part: Any) -> tuple[Any, None]:
             batch_stats, total = carry
@@ -91,7 +95,9 @@ def make_step(
             "param_norm": optax.global_norm(params),
             "update_norm": optax.global_norm(updates),
         }
-        return TrainState(state.step + 1, params, batch_stats, state.frozen, opt_state), metrics
+        return dataclasses.replace(
+            state, step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        ), metrics
 
     return step
 
@@ -119,7 +125,10 @@ def tagger_loss(networks: Networks, mixup_alpha: float, mixup_share: float, mixu
 
 
 def separator_loss(networks: Networks, loss_name: str) -> LossFunction:
-    """The separation loss, the query being what the frozen tagger hears in the source itself (paper, equation 8).
+    """The separation loss, the query being what the tagger hears in the source itself (paper, equation 8).
+
+    The tagger is trained where `params` has a `query_tagger`, and frozen otherwise. Parameters and BatchNorm's
+    statistics are by part, as in `Networks.variables`.
 
     Args:
       networks: tagger, query net and separator.
@@ -130,22 +139,44 @@ def separator_loss(networks: Networks, loss_name: str) -> LossFunction:
     """
     if loss_name not in LOSSES:
         raise ValueError(f"loss {loss_name!r}: expected one of {', '.join(LOSSES)}")
+    assert networks.query is not None
+    query = networks.query
+
+    def tags_of(
+        params: Variables, batch_stats: Variables, frozen: Variables, source: jax.Array, key: jax.Array
+    ) -> tuple[Tags, Variables]:
+        """What the tagger hears, and its new statistics."""
+        if "query_tagger" not in params:
+            return networks.query_tagger.apply(frozen, source), {}
+        augment_key, dropout_key = jax.random.split(key)
+        tags, updated = networks.query_tagger.apply(
+            {"params": params["query_tagger"], "batch_stats": batch_stats["query_tagger"]},
+            source,
+            train=True,
+            rngs={"augment": augment_key, "dropout": dropout_key},
+            mutable=["batch_stats"],
+        )
+        return tags, {"query_tagger": updated["batch_stats"]}
 
     def loss(
         params: Variables, batch_stats: Variables, frozen: Variables, batch: dict[str, jax.Array], key: jax.Array
     ) -> tuple[jax.Array, Variables]:
-        tags = networks.tagger.apply(frozen, batch["source"])
-        tags = tags.replace(clipwise=tags.clipwise * batch["query_classes"])
-        condition = networks.query.apply(  # type: ignore[union-attr]
-            {"params": params["query"]}, tags, train=True, rngs={"dropout": key}
+        tagger_key, query_key = jax.random.split(key)
+        tags, tagger_stats = tags_of(params, batch_stats, frozen, batch["source"], tagger_key)
+        clipwise = batch["labels"] if query.kind == "hard" else tags.clipwise * batch["query_classes"]
+        condition = query.apply(
+            {"params": params["query"]},
+            dataclasses.replace(tags, clipwise=clipwise),
+            train=True,
+            rngs={"dropout": query_key},
         )
         estimate, updated = networks.separator.apply(
-            {"params": params["separator"], "batch_stats": batch_stats},
+            {"params": params["separator"], "batch_stats": batch_stats["separator"]},
             batch["mixture"],
             condition,
             train=True,
             mutable=["batch_stats"],
         )
-        return LOSSES[loss_name](estimate, batch["source"]), updated["batch_stats"]
+        return LOSSES[loss_name](estimate, batch["source"]), tagger_stats | {"separator": updated["batch_stats"]}
 
     return loss

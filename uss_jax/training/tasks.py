@@ -1,4 +1,4 @@
-"""What is trained: the tagger, or the separator with that tagger as its query net."""
+"""What is trained: a tagger, or a separator with that tagger as its query net."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from uss_jax import anchor_store, model_dir, queries
-from uss_jax.anchors import Anchors, load_anchors
+from uss_jax.anchors import Anchors, anywhere, check_length, load_anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
 from uss_jax.mixtures import ClipSource, MixtureSource, Source
@@ -20,6 +20,8 @@ from uss_jax.parallel import AXIS
 from uss_jax.training.checkpoints import digest
 from uss_jax.training.step import PRECISIONS, LossFunction, TrainState, separator_loss, tagger_loss
 from uss_jax.training.validation import SeparatorValidation, TaggerValidation
+
+TAGGER_TRAININGS = ("frozen", "fine_tuned", "from_scratch")  # of the tagger that gives a separator's query
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +118,14 @@ def tagger_task(config: Any, items: int) -> Task:
 
 
 def separator_task(config: Any, items: int) -> Task:
-    """Trains a separator (and a learnable query net) under a frozen tagger."""
+    """Trains a separator, and with it a learnable query net, under a tagger that is frozen or trained too."""
     if config.data.label_query_share and config.query.kind != "soft":
         raise ValueError("data.label_query_share needs a soft query")
+    if config.tagger_training not in TAGGER_TRAININGS:
+        raise ValueError(f"tagger_training {config.tagger_training!r}: expected one of {', '.join(TAGGER_TRAININGS)}")
     clips = Clips(config.data.dataset, config.data.split)
-    anchors = load_anchors(config.data.anchors, clips).at_least(config.data.least_confidence)
+    anchor_samples = round(config.data.anchor_seconds * SAMPLE_RATE_HZ)
+    anchors = _anchors(config, clips, anchor_samples)
     base = model_dir.load(config.tagger_model)
     model_config = base.config | {
         "name": config.name,
@@ -129,34 +134,41 @@ def separator_task(config: Any, items: int) -> Task:
         "classes": sorted(map(int, np.unique(anchors.label))),
     }
     model_config.pop("query_tagger", None)  # the query comes from the tagger
-    frozen = base.variables
+    kept = {"tagger": base.variables["tagger"]}
+    if base.config.get("sed"):
+        kept["sed"] = base.variables["sed"]
     if config.sed_model:
         sed = model_dir.load(config.sed_model)
         model_config["sed"] = sed.config["tagger"]
-        frozen = frozen | {"sed": sed.variables["tagger"]}
-    networks = for_training(model_dir.build_networks(model_config, frozen), config)
-    faster = config.data.speed_range * networks.segment_samples - networks.segment_samples
-    beyond = config.data.shift_seconds * SAMPLE_RATE_HZ + faster
-    anchor_store.check_margin(Path(config.data.dataset), math.ceil(beyond))
+        kept["sed"] = sed.variables["tagger"]
+    if config.tagger_training != "frozen":  # the tagger that tells what is active stays as it is
+        model_config["query_tagger"] = base.config["tagger"]
+    networks = for_training(model_dir.build_networks(model_config, kept), config)
     variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))
+    if config.tagger_training == "fine_tuned":
+        variables["query_tagger"] = kept["tagger"]
+    trained_parts = [part for part in ("query_tagger", "query", "separator") if part in variables]
     source = MixtureSource(
         clips,
         anchors,
         seed=config.seed,
         length=items,
-        segment_samples=networks.segment_samples,
+        segment_samples=anchor_samples,
         source_count=config.data.source_count,
+        target_count=config.data.target_count,
+        anchors_from=config.data.anchors_from,
         class_power=config.data.class_power,
         shift_seconds=config.data.shift_seconds,
+        match_energy=config.data.match_energy,
         level_range_db=config.data.level_range_db,
         gain_range_db=config.data.gain_range_db,
         speed_range=config.data.speed_range,
         label_query_share=config.data.label_query_share,
     )
 
-    inputs = {"dataset": clips.fingerprint(), "anchors": _digest(anchors), "tagger": digest(frozen["tagger"])}
+    inputs = {"dataset": clips.fingerprint(), "anchors": _digest(anchors), "tagger": digest(kept["tagger"])}
     if config.sed_model:
-        inputs["sed"] = digest(frozen["sed"])
+        inputs["sed"] = digest(kept["sed"])
     validate = None
     if config.evaluation.every:
         held_back = Clips(config.evaluation.dataset or config.data.dataset, config.evaluation.split)
@@ -166,33 +178,51 @@ def separator_task(config: Any, items: int) -> Task:
         inputs["evaluation_anchors"] = _digest(of_held_back)
 
     def trained(state: TrainState) -> Networks:
-        variables = {
-            "query": {"params": state.params["query"]} if state.params["query"] else {},
-            "separator": {"params": state.params["separator"], "batch_stats": state.batch_stats},
+        by_part = {
+            part: {"params": state.params[part], "batch_stats": state.batch_stats.get(part)} for part in trained_parts
         }
-        return model_dir.build_networks(model_config, frozen | variables)
+        found = {part: {name: tree for name, tree in of.items() if tree} for part, of in by_part.items()}
+        return model_dir.build_networks(model_config, kept | found)
 
-    conditions: dict[str, np.ndarray] = {}  # by the query net's variables: `model` and `best` may have the same
+    conditions: dict[str, np.ndarray] = {}  # by the query's variables: `model` and `best` may have the same
 
     def complete(networks: Networks) -> Networks:
-        key = digest(networks.variables["query"])
+        key = digest([networks.variables[part] for part in ("query_tagger", "query")])
         if key not in conditions:
-            conditions[key] = queries.class_conditions(networks, clips, anchors)
+            conditions[key] = queries.class_conditions(networks, clips, anchors, anchor_samples)
         return dataclasses.replace(networks, class_conditions=conditions[key])
 
     return Task(
         source=source,
         clip_ids=functools.partial(_clip_ids, source, clips),
         loss=separator_loss(networks, config.loss),
-        params={"query": variables["query"].get("params", {}), "separator": variables["separator"]["params"]},
-        batch_stats=variables["separator"]["batch_stats"],
-        frozen=frozen["tagger"],
+        params={part: variables[part].get("params", {}) for part in trained_parts},
+        batch_stats={
+            part: variables[part]["batch_stats"] for part in trained_parts if "batch_stats" in variables[part]
+        },
+        frozen=kept["tagger"] if config.tagger_training == "frozen" else {},
         inputs=inputs,
         networks=trained,
         complete=complete,
         validate=validate,
         score="sdri",
     )
+
+
+def _anchors(config: Any, clips: Clips, anchor_samples: int) -> Anchors:
+    """The anchors that a separator is trained on. Raises ValueError where they are missing, or not of this length."""
+    data = config.data
+    folder = Path(data.dataset)
+    if data.anchors_from != "mined":
+        if anchor_store.is_store(folder):
+            raise ValueError(f"{folder}: holds mined anchors alone, and data.anchors_from is {data.anchors_from!r}")
+        anchors = anywhere(clips, anchor_samples, config.seed)
+    else:
+        check_length(data.anchors, clips, anchor_samples)
+        faster = (data.speed_range - 1) * anchor_samples
+        anchor_store.check_margin(folder, anchor_samples, math.ceil(data.shift_seconds * SAMPLE_RATE_HZ + faster))
+        anchors = load_anchors(data.anchors, clips).at_least(data.least_confidence)
+    return anchors.of_few_clips(data.clips_per_class) if data.clips_per_class else anchors
 
 
 def for_training(networks: Networks, config: Any) -> Networks:
@@ -210,7 +240,11 @@ def for_training(networks: Networks, config: Any) -> Networks:
     if networks.separator is None:
         return dataclasses.replace(networks, tagger=networks.tagger.clone(**fields))
     query = networks.query.clone(dtype=fields["dtype"])  # type: ignore[union-attr]
-    return dataclasses.replace(networks, query=query, separator=networks.separator.clone(**fields))
+    separator = networks.separator.clone(**fields)
+    tagger = networks.query_tagger
+    if config.tagger_training != "frozen":
+        tagger = tagger.clone(**fields)
+    return dataclasses.replace(networks, query=query, separator=separator, query_tagger=tagger)
 
 
 def _digest(anchors: Anchors) -> str:

@@ -12,12 +12,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from uss_jax import audio, metrics, progress
+from uss_jax import audio, metrics, mixing, progress
 from uss_jax.anchors import Anchors
 from uss_jax.dataset import Clips
 from uss_jax.evaluation import summary
 from uss_jax.inference import Inference
-from uss_jax.mixing import mix
 from uss_jax.model_dir import Networks
 from uss_jax.sampling import BalancedSampler, choose_places
 
@@ -83,7 +82,7 @@ class SeparatorValidation:
     def _mixture(self, index: int) -> Arrays:
         """A mixture and its target, each (time,)."""
         target, partner = (self._segment(int(anchor)) for anchor in self.mixtures[index])
-        return mix([target, partner]), target
+        return mixing.add(mixing.scaled([target, partner])), target
 
     def _segment(self, anchor: int) -> np.ndarray:
         clip, start = int(self._anchors.clip[anchor]), int(self._anchors.start[anchor])

@@ -44,16 +44,15 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None
     parallel.wait_for_all("run described")  # so that every host compares its own with that of the first
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        before, now = (_flat(content["config"]) for content in (found, wanted))
+        before, now = (content["config"] for content in (found, wanted))
+        differing = difference(before, now)
         inputs_before = dict(found["inputs"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not the description of a run ({error}); choose another workdir") from error
-    for name in sorted(before.keys() | now.keys()):
-        if name not in FREE and before.get(name) != now.get(name):
-            raise ValueError(
-                f"{path}: this workdir belongs to a run with another configuration "
-                f"({name} was {before.get(name)!r} and is {now.get(name)!r}); choose another one"
-            )
+    if differing:
+        raise ValueError(
+            f"{path}: this workdir belongs to a run with another configuration ({differing}); choose another one"
+        )
     for name in sorted(inputs_before.keys() | inputs.keys()):
         if inputs_before.get(name) != inputs.get(name):
             raise ValueError(f"{path}: this workdir belongs to a run with another {name}; choose another one")
@@ -78,6 +77,15 @@ def lock(workdir: Path) -> Iterator[None]:
         except OSError as error:  # some network file systems know no locks
             logger.warning("%s: cannot be locked (%s); see that no other process trains there", workdir, error)
         yield
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first field in which two configurations, nested, differ, and how; "" where they make the same run."""
+    old, new = _flat(before), _flat(now)
+    for name in sorted(old.keys() | new.keys()):
+        if name not in FREE and old.get(name) != new.get(name):
+            return f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+    return ""
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,13 @@
+"""Ours: SDR in dB as the loss, square root of magnitudes at one level."""
+
+import ml_collections
+
+from configs import study
+
+
+def get_config(scale: str = "small") -> ml_collections.ConfigDict:
+    config = study.separator(scale, "better")
+    config.loss = "negative_sdr"
+    config.separator.magnitude_power = 0.5
+    config.separator.normalise_level = True
+    return config

@@ -1,0 +1,12 @@
+"""Query: two learnable layers on the latent one, Cnn14 frozen."""
+
+import ml_collections
+
+from configs import study
+
+
+def get_config(scale: str = "small") -> ml_collections.ConfigDict:
+    config = study.separator(scale, "query_mlp_latent_frozen")
+    config.query.kind = "latent"
+    config.query.adaptor_size = study.ADAPTOR_SIZE[scale]
+    return config

@@ -1,0 +1,12 @@
+"""Query: two learnable layers on the soft one, Cnn14 fine-tuned."""
+
+import ml_collections
+
+from configs import study
+
+
+def get_config(scale: str = "small") -> ml_collections.ConfigDict:
+    config = study.separator(scale, "query_mlp_soft_fine_tuned")
+    config.query.adaptor_size = study.ADAPTOR_SIZE[scale]
+    config.tagger_training = "fine_tuned"
+    return config

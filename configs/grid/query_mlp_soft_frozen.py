@@ -1,0 +1,11 @@
+"""Query: two learnable layers on the soft one, Cnn14 frozen."""
+
+import ml_collections
+
+from configs import study
+
+
+def get_config(scale: str = "small") -> ml_collections.ConfigDict:
+    config = study.separator(scale, "query_mlp_soft_frozen")
+    config.query.adaptor_size = study.ADAPTOR_SIZE[scale]
+    return config

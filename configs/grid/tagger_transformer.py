@@ -1,0 +1,9 @@
+"""Tagger transformer on patches of the log-mel spectrogram."""
+
+import ml_collections
+
+from configs import study
+
+
+def get_config(scale: str = "small") -> ml_collections.ConfigDict:
+    return study.tagger(scale, "tagger_transformer", "transformer")

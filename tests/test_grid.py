@@ -1,0 +1,338 @@
+"""The study: every configuration is one, what is run for it, and the table of what came out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from small_run import ROOT
+
+from uss_jax import anchors, dataset, files, model_dir
+from uss_jax.evaluation import items as item_lists
+from uss_jax.evaluation.compare import Paths
+from uss_jax.evaluation.items import Item, numbered
+from uss_jax.evaluation.journal import Journal
+from uss_jax.grid import __main__ as command
+from uss_jax.grid import cells, plan, table
+from uss_jax.training.tasks import make_task
+
+CELLS = sorted((ROOT / "configs" / "grid").glob("*.py"))
+SHORT = ["steps=4", "log_every=2", "checkpoint_every=2", "batch_size=4", "optimiser.warmup_steps=1"]
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch):
+    """Configurations import one another from the folder that holds `configs`."""
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def load(*names, settings=(), scale=None):
+    return cells.load([ROOT / "configs" / "grid" / f"{name}.py" for name in names], scale, {"separator": settings})
+
+
+def study(folder, **fields):
+    fields = {
+        "benchmarks": {"folder": folder},
+        "protocols": ("average", "oracle"),
+        "per_class": 4,
+        "models": {},
+    } | fields
+    return plan.Study(workdir=folder, dataset=folder / "data", **fields)
+
+
+# Configurations
+
+
+def test_the_study_has_every_row_that_the_paper_compares():
+    names = {path.stem for path in CELLS}
+    assert {f"query_{kind}" for kind in ("hard", "latent")} <= names
+    for kind in ("soft", "latent"):
+        assert {f"query_mlp_{kind}_{how}" for how in ("frozen", "fine_tuned", "from_scratch")} <= names
+    assert {f"separator_{kind}" for kind in ("resunet60", "unet", "conv_tasnet", "open_unmix")} <= names
+    assert {f"anchors_{seconds}_s" for seconds in ("0_5", "1", "4", "6", "8", "10")} <= names
+    assert {f"sources_{j}_to_{k}" for j in (3, 4) for k in range(1, j)} <= names
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_every_configuration_builds_its_networks(scale):
+    """Under its file's name, different from all others, with fields that networks and tasks know."""
+    found = cells.load(CELLS, scale, {})
+    assert list(found) == [path.stem for path in CELLS]
+    without_names = {json.dumps(cell.config | {"name": ""}) for cell in found.values()}
+    # At the paper's scale the reference's recipe is a row of its own alone for what the balanced part changes.
+    assert len(without_names) == len(found)
+    for cell in found.values():
+        tagger = found["tagger_cnn14"] if cell.config["task"] == "separator" else cell
+        description = {"name": "x", "segment_seconds": 2.0, "classes": [], "tagger": tagger.config["tagger"]}
+        if cell.config["task"] == "separator":
+            description |= {part: cell.config[part] for part in ("query", "separator")}
+        model_dir.build_networks(description, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "said"),
+    [
+        ("raise RuntimeError('no')", (), r"gives no configuration \(RuntimeError: no\)"),
+        ("", (), "gives no configuration"),
+        ("{file}", ("data.x=1",), "cannot set 'data.x=1'"),
+        ("{file}", ("steps='many'",), "cannot set"),
+        ("{file}", ("steps",), "expected FIELD=VALUE"),
+    ],
+)
+def test_what_is_no_configuration_is_named(tmp_path, text, settings, said):
+    path = tmp_path / "paper.py"
+    path.write_text(text.replace("{file}", (ROOT / "configs" / "grid" / "paper.py").read_text()))
+    with pytest.raises(ValueError, match=said):
+        cells.load([path], None, {"separator": settings})
+
+
+def test_a_configuration_has_the_name_of_its_file(tmp_path):
+    path = tmp_path / "other.py"
+    path.write_text((ROOT / "configs" / "grid" / "paper.py").read_text())
+    with pytest.raises(ValueError, match="its name is 'paper'; expected that of the file"):
+        cells.load([path], None, {})
+    with pytest.raises(ValueError, match="another configuration has the name"):
+        load("paper", "paper")
+    with pytest.raises(ValueError, match="no such file"):
+        load("nothing")
+
+
+# Plan
+
+
+def test_taggers_come_first_then_anchors_then_seeds(tmp_path):
+    found = load("paper", "anchors_4_s", "anchors_in_clip", "tagger_cnn10", "tagger_cnn14", "tagger_sed")
+    taggers, anchors, runs = plan.stages(study(tmp_path), found, [0, 1])
+    assert [job.name for job in taggers] == ["tagger_cnn14", "tagger_sed"]  # nothing needs the third
+    assert [(job.name, job.seconds, job.splits) for job in anchors] == [
+        ("tagger_sed", 2.0, ("train",)),
+        ("tagger_sed", 4.0, ("train",)),
+    ]
+    assert [(job.name, job.seed) for job in runs] == [
+        (name, seed) for seed in (0, 1) for name in ("paper", "anchors_4_s", "anchors_in_clip")
+    ]
+    of_paper = runs[3].config
+    assert of_paper["seed"] == 1
+    assert of_paper["tagger_model"] == str(tmp_path / "taggers" / "tagger_cnn14" / "model")
+    assert of_paper["data"]["anchors"] == str(tmp_path / "anchors" / "tagger_sed-2s")
+    assert runs[1].config["data"]["anchors"] == str(tmp_path / "anchors" / "tagger_sed-4s")
+    assert runs[2].config["data"]["anchors"] == ""  # they are anywhere in their clips
+
+
+def test_models_stand_for_taggers(tmp_path):
+    models = {"tagger_cnn14": "cnn14", "tagger_sed": "cnn14_sed"}
+    taggers, anchors, runs = plan.stages(study(tmp_path, models=models), load("paper", scale="paper"), [0])
+    assert not taggers
+    assert [job.splits for job in anchors] == [("train", "unbalanced")]
+    assert (runs[0].config["tagger_model"], runs[0].config["sed_model"]) == ("cnn14", "cnn14_sed")
+    with pytest.raises(ValueError, match="tagger_model is 'tagger_cnn14', which is no configuration of a tagger here"):
+        plan.stages(study(tmp_path), load("paper"), [0])
+
+
+def test_taggers_alone_are_trained(tmp_path):
+    taggers, anchors, runs = plan.stages(study(tmp_path), load("tagger_cnn10", "tagger_cnn6"), [0])
+    assert [job.name for job in taggers] == ["tagger_cnn10", "tagger_cnn6"]
+    assert (anchors, runs) == ([], [])
+
+
+# Table
+
+
+def finished(of, name, seed, scores, labels=("a", "b")):
+    """Writes what a run leaves behind whose items have these scores, (labels, items)."""
+    listed = numbered([Item(label, 0, f"clip{n}") for label in labels for n in range(len(scores[0]))])
+    mean = {}
+    for evaluation in of.evaluations:
+        paths = Paths(of.result(name, seed, evaluation))
+        files.write_text(paths.mixtures, item_lists.to_csv(listed))
+        journal = Journal(paths.journal, {})
+        journal.begin(item_lists.digest(listed), {})
+        flat = np.concatenate(scores).tolist()
+        journal.write([{"item": place, "estimate": {"sdr": x, "sdri": x}} for place, x in enumerate(flat)])
+        mean[evaluation] = {"sdr": 0.0, "sdri": float(np.mean([np.median(x) for x in scores]))}
+    result = {"name": name, "about": f"About {name}.", "config": {"steps": 3, "batch_size": 2}, "mean": mean}
+    parts = {"parameters": {"tagger": 5, "separator": 7}, "items_per_second": 1.5 + seed}
+    files.write_json(of.run(name, seed) / "result.json", result | parts | {"device": "cpu", "versions": {}})
+
+
+def test_rows_are_means_over_seeds_with_paired_differences(tmp_path):
+    of = study(tmp_path)
+    found = load("query_hard", "paper", "query_latent")
+    random = np.random.default_rng(0)
+    base = random.normal(3.0, 2.0, (2, 3, 2, 40))  # (cells, seeds, labels, items): the second is far better
+    for seed in range(3):
+        finished(of, "paper", seed, base[0, seed])
+        finished(of, "query_hard", seed, base[0, seed] + 1.0 + random.normal(0, 0.01, (2, 40)))
+    finished(of, "query_latent", 0, base[1, 0])
+    collected = table.collect(of, found, [0, 1, 2], "paper")
+    rows = {row["name"]: row for row in collected["separators"]}
+    assert list(rows) == ["paper", "query_hard", "query_latent"]  # the base first
+    average = {name: row["evaluations"]["folder/average"] for name, row in rows.items()}
+    expected = np.mean([np.median(base[0, seed], axis=1).mean() for seed in range(3)])
+    assert average["paper"]["mean"]["sdri"] == pytest.approx(expected)
+    low, high = average["paper"]["interval"]
+    assert low < expected < high
+    assert 0.3 < high - low < 2.0
+    # The items are the same, so that the difference is known far better than either.
+    low, high = average["query_hard"]["difference_interval"]
+    assert low < average["query_hard"]["difference"] < high
+    assert high - low < 0.05
+    assert abs(average["query_hard"]["difference"] - 1.0) < 0.02
+    assert "difference" not in average["paper"]
+    assert "difference" not in average["query_latent"]  # of one seed alone
+    assert rows["paper"]["trained"] == 7
+    assert rows["paper"]["items_per_second"] == 2.5
+    json.dumps(collected)
+    text = table.markdown(collected)
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
+        "| `paper`",
+        "| `query_hard`",
+        "| `query_latent`",
+    ]
+    assert f"{expected:.2f} (" in text
+
+
+def test_differences_are_of_the_same_items_alone(tmp_path):
+    of = study(tmp_path)
+    scores = np.random.default_rng(0).normal(0, 1, (2, 6))
+    finished(of, "paper", 0, scores)
+    finished(of, "query_hard", 0, scores, labels=("a", "c"))
+    collected = table.collect(of, load("paper", "query_hard"), [0], "paper")
+    assert "difference" not in collected["separators"][1]["evaluations"]["folder/average"]
+
+
+# The command
+
+
+def grid(folder, *options, configs=("paper",)):
+    paths = [str(ROOT / "configs" / "grid" / f"{name}.py") for name in configs]
+    return [*paths, f"--workdir={folder}", "--set", *SHORT, *options]
+
+
+def test_wrong_usage_and_input_are_told_in_a_sentence(tmp_path, capsys):
+    assert command.main(grid(tmp_path, "--dataset", str(tmp_path), "--base", "x")) == 1
+    assert "--base x: none of the configurations has this name" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit:
+        command.main(grid(tmp_path, "--dataset", str(tmp_path), "--model", "x"))
+    assert exit.value.code == 2
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory):
+    """A model that is tagger and finds anchors, with random weights and segments of two seconds."""
+    folder = tmp_path_factory.mktemp("tagger") / "model"
+    tagger = {"kind": "cnn14_decision_level_max", "patch": [2, 4], "widths": [8, 8], "embedding_size": 8}
+    config = {"name": "small", "segment_seconds": 2.0, "classes": [], "tagger": tagger}
+    networks = model_dir.build_networks(config, {})
+    variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(0)))
+    model_dir.save(folder, model_dir.build_networks(config, variables), card="")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_stopped_to_the_same_table(tones, tagger, tmp_path):
+    """Two cells with two seeds, one of which fails, in two processes; interrupted, and then whole."""
+    small = ["separator.window=512", "separator.hop=256", "separator.widths=(8,)", "separator.strides=((2,2),)"]
+    options = ["--dataset", str(tones.dataset), "--per-class", "2", "--seeds", "0", "1", "--processes", "2"]
+    options += ["--model", f"tagger_cnn14={tagger}", f"tagger_sed={tagger}", "--base", "paper"]
+    names = ("paper", "query_latent", "loss_negative_sdr")  # this tagger has no embedding: the second fails
+    environment = os.environ | {"USS_JAX_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+
+    def start(folder):
+        arguments = [*grid(folder, configs=names), *small, *options]
+        program = [sys.executable, "-m", "uss_jax.grid", *arguments]
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(program, cwd=ROOT, env=environment, text=True, **pipe)
+
+    whole = start(tmp_path / "whole")
+    out, error = whole.communicate(timeout=300)
+    assert whole.returncode == 1, error
+    assert "query_latent seed 0: failed: a latent query needs a tagger with an embedding" in out
+    assert "Traceback" not in out + error
+
+    stopped = start(tmp_path / "stopped")
+    deadline = time.monotonic() + 200
+    while not list((tmp_path / "stopped").glob("runs/*/*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        assert stopped.poll() is None
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGINT)
+    _, error = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130
+    assert error == "uss_jax.grid: interrupted; the same command goes on where it stopped\n"
+    again = start(tmp_path / "stopped")
+    again.communicate(timeout=300)
+    assert again.returncode == 1
+
+    def scores(folder):
+        found = json.loads((folder / "table.json").read_text())
+        return {row["name"]: row["evaluations"] for row in found["separators"]}
+
+    assert scores(tmp_path / "whole").keys() == {"paper", "loss_negative_sdr"}
+    assert len(scores(tmp_path / "whole")["paper"]["folder/average"]["per_seed"]) == 2
+    assert scores(tmp_path / "whole") == scores(tmp_path / "stopped")
+    # Another configuration in the same workdir is refused, and nothing is lost.
+    options += ["--set-tagger", "steps=3"]
+    small[0] = "separator.window=1024"
+    other = start(tmp_path / "whole")
+    out, _ = other.communicate(timeout=300)
+    assert other.returncode == 1
+    assert "of a run with another configuration (separator.window was 512 and is 1024)" in out
+    assert scores(tmp_path / "whole") == scores(tmp_path / "stopped")
+
+
+@pytest.fixture(scope="module")
+def with_embedding(tmp_path_factory):
+    """A tagger with random weights that gives latent queries, too."""
+    folder = tmp_path_factory.mktemp("cnn14") / "model"
+    tagger = {"kind": "cnn14", "patch": [2, 4], "widths": [8, 8], "embedding_size": 8}
+    config = {"name": "small", "segment_seconds": 2.0, "classes": [], "tagger": tagger}
+    networks = model_dir.build_networks(config, {})
+    variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(0)))
+    model_dir.save(folder, model_dir.build_networks(config, variables), card="")
+    return folder
+
+
+def zeros(networks, key):
+    """In place of drawing variables, which takes seconds to compile for every network."""
+    shapes = jax.eval_shape(lambda: INITIAL(networks, key))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+INITIAL = model_dir.initial_variables
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CELLS, ids=lambda path: path.stem)
+def test_every_configuration_makes_a_task(path, tones, with_embedding, tmp_path, monkeypatch):
+    """Its items have the length that its anchors have, and it trains what its name says."""
+    monkeypatch.setattr(model_dir, "initial_variables", zeros)
+    (cell,) = cells.load([path], "small", {}).values()
+    config = ml_collections.ConfigDict(cell.config)
+    config.data.dataset = str(tones.dataset)
+    if config.task == "separator":
+        clips = dataset.Clips(tones.dataset, "train")
+        anchors.anywhere(clips, 64_000, 0).save(anchors.anchors_path(tmp_path, "train"), clips)
+        config.data.anchors, config.tagger_model, config.sed_model = str(tmp_path), str(with_embedding), ""
+    task = make_task(config, items=4)
+    if config.task == "tagger":
+        assert task.params
+        assert not task.frozen
+        return
+    (made,) = task.source.items([0])
+    assert made["mixture"].shape == made["source"].shape == (round(config.data.anchor_seconds * 32_000),)
+    trained = {part for part, tree in task.params.items() if tree}
+    expected = {"separator"}
+    if "query_mlp" in path.stem:
+        expected |= {"query"}
+    if path.stem.endswith(("fine_tuned", "from_scratch")):
+        expected |= {"query_tagger"}
+    assert trained == expected
+    assert set(task.batch_stats) == expected - {"query"}
+    assert bool(task.frozen) == ("query_tagger" not in expected)

@@ -1,0 +1,93 @@
+"""Doing one job of a study: to be called in a process of its own, for it takes the devices."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from uss_jax import files, mining, model_dir
+from uss_jax.evaluation.evaluate import Request, evaluate
+from uss_jax.evaluation.summary import versions
+from uss_jax.evaluation.tagging import evaluate_tagging
+from uss_jax.grid.plan import RESULT, Job, Study
+from uss_jax.training import workdir
+from uss_jax.training.loop import train
+
+
+def do(job: Job, study: Study) -> str:
+    """Does a job, or what is missing of it. Returns what came out, in a few words.
+
+    Raises:
+      ValueError, OSError, FloatingPointError: as what it calls.
+      Stopped: a signal came; what was reached is saved.
+    """
+    if job.kind == "anchors":
+        networks = model_dir.load(study.tagger(job.name)).with_segments(job.seconds)
+        mined = [
+            mining.mine_split(study.dataset, x, networks, study.anchors(job.name, job.seconds)) for x in job.splits
+        ]
+        return "mined" if any(mined) else "there already"
+    folder = study.workdir / "taggers" / job.name if job.kind == "tagger" else study.run(job.name, job.seed)
+    result = _done(folder / RESULT, job, study)
+    if result is None:
+        train(ml_collections.ConfigDict(job.config).lock(), folder)
+        networks = model_dir.load(folder / "model")
+        result = {
+            "name": job.name,
+            "about": job.about,
+            "seed": job.config["seed"],
+            "config": job.config,
+            "per_class": study.per_class,
+            "parameters": networks.parameter_counts(),
+            "items_per_second": _rate(folder),
+            "mean": _scores(job, study, networks, folder),
+            "device": jax.devices()[0].device_kind,
+            "versions": versions(),
+        }
+        files.write_json(folder / RESULT, result)
+        jax.clear_caches()  # all programs of a study would be too many to hold
+    main = "average_precision" if job.kind == "tagger" else "sdri"
+    return ", ".join(f"{name} {main} {scores[main]:.2f}" for name, scores in result["mean"].items())
+
+
+def _done(path: Path, job: Job, study: Study) -> dict[str, Any] | None:
+    """The result of a run that is done; raises ValueError where it is another's."""
+    if not path.is_file():
+        return None
+    found = files.read_json(path)
+    differing = workdir.difference(found["config"], json.loads(json.dumps(job.config)))
+    if not differing and found["per_class"] != study.per_class:
+        differing = f"--per-class was {found['per_class']} and is {study.per_class}"
+    if differing:
+        raise ValueError(f"{path}: of a run with another configuration ({differing}); choose another workdir")
+    wanted = study.evaluations if job.kind == "separator" else ()
+    return found if set(wanted) <= set(found["mean"]) else None
+
+
+def _rate(folder: Path) -> float:
+    """Items a second in training: the median over what was logged."""
+    lines = (folder / "speed.jsonl").read_text(encoding="utf-8").splitlines()
+    return statistics.median(json.loads(line)["items_per_second"] for line in lines)
+
+
+def _scores(job: Job, study: Study, networks: model_dir.Networks, folder: Path) -> dict[str, dict[str, float]]:
+    """Means over the classes by evaluation: of a tagger, `tagging`; of a separator, those of the study."""
+    if job.kind == "tagger":
+        return {"tagging": evaluate_tagging(networks, study.dataset)["mean"]}
+    found = {}
+    for name in study.evaluations:
+        benchmark, protocol = name.split("/")
+        request = Request(
+            benchmark=benchmark,
+            data=study.benchmarks[benchmark],
+            out=study.result(job.name, job.seed, name),
+            model=str(folder / "model"),
+            query=protocol,
+            per_class=study.per_class,
+            workers=0,
+        )
+        found[name] = evaluate(request)[0]["mean"]
+    return found
