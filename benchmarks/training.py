@@ -1,6 +1,5 @@
 """Our training step on random weights and noise: what `train_step.py` times and `roofline.py` looks into."""
 
-import functools
 import runpy
 import sys
 from pathlib import Path
@@ -47,7 +46,7 @@ def random_variables(networks: model_dir.Networks) -> Any:
             return np.ones(leaf.shape, np.float32)
         return 0.02 * random.standard_normal(leaf.shape, np.float32)
 
-    shapes = jax.eval_shape(functools.partial(model_dir.initial_variables, networks), jax.random.key(0))
+    shapes = model_dir.variable_shapes(networks)
     return jax.tree.map_with_path(draw, shapes)
 
 

@@ -43,7 +43,7 @@ def networks() -> model_dir.Networks:
     """A small model, its weights and statistics random."""
     random = np.random.default_rng(1)
     built = model_dir.build_networks(SMALL, {})
-    shapes = jax.eval_shape(lambda: model_dir.initial_variables(built, jax.random.key(0)))
+    shapes = model_dir.variable_shapes(built)
     limits = {"params": (-0.1, 0.1), "batch_stats": (0.5, 1.5)}
     variables = {
         part: {

@@ -301,11 +301,7 @@ def with_embedding(tmp_path_factory):
 
 def zeros(networks, key):
     """In place of drawing variables, which takes seconds to compile for every network."""
-    shapes = jax.eval_shape(lambda: INITIAL(networks, key))
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-INITIAL = model_dir.initial_variables
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), model_dir.variable_shapes(networks))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Laws that every separator of the registry keeps, on small ones with random weights, and what each can learn."""
 
+import dataclasses
 import functools
 import re
 from typing import Any
@@ -12,24 +13,26 @@ import optax
 import pytest
 from conftest import band_noise
 from flax import traverse_util
-from test_models import initialised, noise, parameter_count
+from jax.flatten_util import ravel_pytree
+from test_models import drawn, initialised, noise, parameter_count
 from test_training import SMALL
 
 from uss_jax import model_dir, signal
 from uss_jax.losses import negative_sdr
 from uss_jax.models.conv_tasnet import ConvTasNet, Depthwise
+from uss_jax.models.layers import NormFilm
 from uss_jax.models.open_unmix import OpenUnmix
 from uss_jax.models.registry import SEPARATORS
 from uss_jax.models.resunet import ResUNet
-from uss_jax.models.separator import SpectrumSeparator, WaveformSeparator
+from uss_jax.models.separator import SpectrumSeparator
 from uss_jax.models.unet import UNet
 from uss_jax.pytorch import convert
 from uss_jax.separation import Model
 
 pytestmark = pytest.mark.usefixtures("on_cpu")  # the errors were measured there
 
-SPECTRUM = {"window": 256, "hop": 64}
-U_SHAPED = SPECTRUM | {"widths": (4, 6), "strides": ((2, 2), (1, 2))}
+SPECTRUM = {"window": 256, "hop": 64, "normalise_level": True}
+U_SHAPED = SPECTRUM | {"widths": (4,), "strides": ((2, 2),)}
 FIELDS: dict[str, dict[str, Any]] = {
     "resunet": U_SHAPED,
     "unet": U_SHAPED,
@@ -44,6 +47,8 @@ VARIANTS = {
 NAMES = [*SEPARATORS, *VARIANTS]
 SAMPLES = 2_345  # no multiple of a hop or of a stride
 MIXTURES, CONDITIONS = noise(2, SAMPLES), noise(2, 7, seed=1)
+# Programs that run once or twice on little are made faster than they are made fast.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def named(name: str, **fields: Any) -> Any:
@@ -61,7 +66,7 @@ def variables_of(name: str) -> Any:
 @functools.cache
 def compiled(module: nn.Module) -> Any:
     """`module.apply`, compiled once for all that ask."""
-    return jax.jit(module.apply)
+    return jit(module.apply)
 
 
 def separated(name: str, mixture: Any, condition: Any, **fields: Any) -> np.ndarray:
@@ -77,7 +82,7 @@ def gradient_function(module: nn.Module) -> Any:
         estimate, _ = module.apply(variables, mixture, condition, train=True, mutable=["batch_stats"])
         return jnp.mean((estimate - target) ** 2), estimate
 
-    return jax.jit(jax.grad(error, argnums=(0, 1), has_aux=True))
+    return jit(jax.grad(error, argnums=(0, 1), has_aux=True))
 
 
 def gradients(name: str, mixture: np.ndarray, **fields: Any) -> Any:
@@ -114,9 +119,8 @@ def test_a_wrong_shape_is_named(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("normalise_level", [False, True])
-def test_silence_has_a_finite_estimate_and_gradient(name, normalise_level):
-    found = gradients(name, np.zeros_like(MIXTURES), normalise_level=normalise_level)
+def test_silence_has_a_finite_estimate_and_gradient(name):
+    found = gradients(name, np.zeros_like(MIXTURES))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
@@ -140,40 +144,42 @@ def test_everything_learns(name):
     assert zero == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_gain_on_the_input_is_the_same_gain_on_the_output(name):
+@pytest.mark.parametrize("name", SEPARATORS)
+def test_a_gain_on_the_input_is_the_same_gain_on_the_output_of_a_normalised_level(name):
     gains = np.array([[7.0], [0.2]], np.float32)
-    loud, usual = (separated(name, x, CONDITIONS, normalise_level=True) for x in (gains * MIXTURES, MIXTURES))
-    assert relative_error(loud, gains * usual) < 1e-4
-    assert (
-        relative_error(separated(name, gains * MIXTURES, CONDITIONS), gains * separated(name, MIXTURES, CONDITIONS))
-        > 1e-2
-    )
+
+    def error(**fields: Any) -> float:
+        loud, usual = (separated(name, x, CONDITIONS, **fields) for x in (gains * MIXTURES, MIXTURES))
+        return relative_error(loud, gains * usual)
+
+    assert error() < 1e-4
+    assert error(normalise_level=False) > 1e-3
 
 
 # Masks
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SEPARATORS)
 def test_masks_are_what_separates(name):
-    module, variables = named(name), variables_of(name)
-    masks_of = jax.jit(functools.partial(module.apply, method="masks"))
+    """Those of a waveform make its windows' spectra the estimate's, unless these are more than the mixture's."""
+    module, variables = named(name, normalise_level=False), variables_of(name)
+    masks_of = jit(functools.partial(module.apply, method="masks"))
+    estimate = separated(name, MIXTURES, CONDITIONS, normalise_level=False)
     if isinstance(module, SpectrumSeparator):
+        assert not module.on_waveforms
         spectrum = signal.stft(MIXTURES, module.window, module.hop)
         masks = masks_of(variables, signal.magnitude(spectrum), CONDITIONS)
         found = signal.istft(spectrum * masks, module.window, module.hop, SAMPLES)
-        expected = separated(name, MIXTURES, CONDITIONS)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(found, estimate, atol=1e-5)
     else:
+        assert module.on_waveforms
         masks = masks_of(variables, MIXTURES, CONDITIONS)
-        found, expected = (
-            signal.spectra(x, module.window, module.hop) for x in (MIXTURES, separated(name, MIXTURES, CONDITIONS))
-        )
+        spectrum, expected = (signal.spectra(x, module.window, module.hop) for x in (MIXTURES, estimate))
+        assert masks.shape == spectrum.shape
         free = np.abs(masks) < 0.999
         assert 0.1 < free.mean()
-        np.testing.assert_allclose((found * masks)[free], expected[free], atol=1e-4)
-        silent = masks_of(variables, np.zeros_like(MIXTURES), CONDITIONS)
-        assert not np.any(silent)
+        np.testing.assert_allclose((spectrum * masks)[free], expected[free], atol=1e-4)
+        assert not np.any(masks_of(variables, np.zeros_like(MIXTURES), CONDITIONS))
     assert masks.dtype == jnp.complex64
     if not isinstance(module, OpenUnmix):
         assert np.abs(masks).max() <= 1.0 + 1e-5
@@ -182,7 +188,7 @@ def test_masks_are_what_separates(name):
 # Precision and memory
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SEPARATORS)
 def test_bfloat16_is_inside_only(name):
     module = named(name, dtype=jnp.bfloat16)
     shapes = jax.eval_shape(module.init, jax.random.key(0), MIXTURES, CONDITIONS)
@@ -192,10 +198,11 @@ def test_bfloat16_is_inside_only(name):
     assert 0.0 < relative_error(half, exact) < 0.05
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SEPARATORS)
 def test_rematerialisation_changes_no_gradient(name):
-    kept, again = (gradients(name, MIXTURES, rematerialise=value) for value in (False, True))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max()), again, kept)
+    kept, again = (gradients(name, MIXTURES, rematerialise=value)[0] for value in (False, True))
+    assert jax.tree.structure(kept) == jax.tree.structure(again)
+    assert relative_error(ravel_pytree(again)[0], ravel_pytree(kept)[0]) < 1e-5
 
 
 # Sizes, and what single networks are made of
@@ -208,7 +215,7 @@ def test_rematerialisation_changes_no_gradient(name):
         (ResUNet(film_scale=True), 30_106_949),
         (ResUNet(blocks_per_level=2), 45_205_061),
         (UNet(), 24_179_045),
-        (ConvTasNet(), 17_919_488),
+        (ConvTasNet(), 17_916_416),
         (OpenUnmix(), 6_847_494),
     ],
 )
@@ -216,26 +223,27 @@ def test_sizes_at_the_papers_scale(module, count):
     assert parameter_count(module, (1, 64_000), (1, 527)) == count
 
 
-@pytest.mark.parametrize(("blocks_per_level", "count"), [(1, 34), (2, 60)])
+@pytest.mark.parametrize(("blocks_per_level", "count"), [(1, 34), (2, 60)])  # ResUNet30 counts otherwise
 def test_resunet60_has_60_convolutions(blocks_per_level, count):
-    """All that are on the way of the signal: the shortcuts of its blocks, and what the condition goes through, aside."""
+    """All that are on the signal's way: not the shortcuts of its blocks, nor what the condition goes through."""
     module = ResUNet(blocks_per_level=blocks_per_level)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64_000)), jnp.zeros((1, 527)))
     kernels = [path for path in traverse_util.flatten_dict(shapes["params"]) if path[-1] == "kernel"]
     assert len([path for path in kernels if not {"film", "shortcut"} & set(path)]) == count
 
 
-@pytest.mark.parametrize("name", SEPARATORS)
-def test_a_scale_is_nothing_at_first(name):
-    scaled, shifted = named(name, film_scale=True), named(name)
-    variables = jax.jit(scaled.init)(jax.random.key(0), MIXTURES, CONDITIONS)
-    flat = traverse_util.flatten_dict(variables["params"])
-    without = {path: value for path, value in flat.items() if "film_scale" not in path}
-    assert len(without) < len(flat)
-    plain = variables | {"params": traverse_util.unflatten_dict(without)}
-    np.testing.assert_allclose(
-        compiled(scaled)(variables, MIXTURES, CONDITIONS), compiled(shifted)(plain, MIXTURES, CONDITIONS), atol=1e-6
-    )
+@pytest.mark.parametrize("shape", [(2, 5, 3), (2, 5, 4, 3)])
+def test_film_scales_and_shifts_each_channel_of_each_row(shape):
+    """And at first it only shifts."""
+    x = noise(*shape)
+    module = NormFilm(0.9, None, jnp.float32, film_scale=True, activation=nn.relu)
+    params = initialised(module, x, CONDITIONS, False)["params"]
+    scale, shift = (CONDITIONS @ params[name]["kernel"] + params[name]["bias"] for name in ("film_scale", "film"))
+    normalised = x / np.sqrt(1 + 1e-5) * params["bn"]["scale"] + params["bn"]["bias"]
+    expected = [np.maximum(row * (1 + a) + b, 0.0) for row, a, b in zip(normalised, scale, shift, strict=True)]
+    variables = module.init(jax.random.key(0), x, CONDITIONS, False)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(variables["params"]["film_scale"]))
+    np.testing.assert_allclose(module.apply(variables | {"params": params}, x, CONDITIONS, False), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dilation", [1, 4, 40])
@@ -280,14 +288,16 @@ def test_open_unmix_looks_at_its_band_alone():
 
 
 def small_model(separator: dict[str, Any]) -> Model:
+    """Of random weights."""
     config = SMALL | {"separator": separator}
-    variables = model_dir.initial_variables(model_dir.build_networks(config, {}), jax.random.key(3))
-    return Model(model_dir.build_networks(config, variables))
+    networks = model_dir.build_networks(config, {})
+    shapes = model_dir.variable_shapes(networks)
+    return Model(model_dir.build_networks(config, drawn(shapes)))
 
 
 @pytest.mark.parametrize("kind", SEPARATORS)
 def test_a_model_of_each_kind_is_kept_and_separates(kind, tmp_path):
-    model = small_model({"kind": kind, **FIELDS[kind], "normalise_level": True, "film_scale": True})
+    model = small_model({"kind": kind, **FIELDS[kind], "film_scale": True})
     model_dir.save(tmp_path / "model", model.networks, "")
     loaded = Model.load(tmp_path / "model")
     assert loaded.networks.separator == model.networks.separator
@@ -304,9 +314,8 @@ def test_a_model_of_each_kind_is_kept_and_separates(kind, tmp_path):
 
 
 def test_a_recording_in_blocks_is_the_recording_as_a_whole_on_waveforms_too(monkeypatch):
-    import dataclasses
-
-    model = small_model({"kind": "conv_tasnet", **FIELDS["conv_tasnet"]})
+    """But for its level, which is a block's own."""
+    model = small_model({"kind": "conv_tasnet", **FIELDS["conv_tasnet"], "normalise_level": False})
     samples, wish = noise(100_000), np.full(527, 0.5, np.float32)
     in_blocks = model.separate(samples, 32_000, embedding=wish).stems["query"].audio
     grid = model._grid()

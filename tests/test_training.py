@@ -314,7 +314,7 @@ def test_a_run_computes_in_its_precision(on_cpu, precision, kind):
     config = ml_collections.ConfigDict(FROZEN | {"precision": precision})
     networks = for_training(model_dir.build_networks(SMALL, {}), config)
     assert networks.query.dtype == networks.separator.dtype
-    shapes = jax.eval_shape(lambda: model_dir.initial_variables(networks, jax.random.key(0)))
+    shapes = model_dir.variable_shapes(networks)
     optimiser = optax.sgd(0.1)
     params = {"query": {}, "separator": shapes["separator"]["params"]}
     opt_state = jax.eval_shape(optimiser.init, params)

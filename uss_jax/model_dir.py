@@ -5,7 +5,6 @@ such as `separator/params/encoder0/conv1/kernel`; nothing is ever unpickled.
 """
 
 import dataclasses
-import functools
 import importlib.resources
 import json
 from collections.abc import Mapping
@@ -144,13 +143,21 @@ def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Network
 
 def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
     """Freshly drawn variables of every part of a model."""
+    return _compiled_draw(key, *_draw_arguments(networks))
+
+
+def variable_shapes(networks: Networks) -> dict[str, Any]:
+    """The same tree as `initial_variables` returns, of shapes and types."""
+    audio, modules = _draw_arguments(networks)
+    return jax.eval_shape(lambda key: _draw(key, audio, modules), jax.random.key(0))
+
+
+def _draw_arguments(networks: Networks) -> tuple[jax.Array, tuple[tuple[str, Any], ...]]:
     own_taggers = {part: getattr(networks, part) for part in OWN_TAGGERS if networks.config.get(part)}
     modules = {"tagger": networks.tagger, "query": networks.query, "separator": networks.separator} | own_taggers
-    return _draw(key, jnp.zeros((1, networks.segment_samples)), tuple(modules.items()))
+    return jnp.zeros((1, networks.segment_samples)), tuple(modules.items())
 
 
-# A program of many random draws, which runs once: LLVM would take longer to make it fast than it then takes.
-@functools.partial(jax.jit, static_argnums=2, compiler_options={"xla_backend_optimization_level": 0})
 def _draw(key: jax.Array, audio: jax.Array, modules: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     """As one program, compiled once for modules of the same fields: what else they do than draw is left out."""
     of = dict(modules)
@@ -165,6 +172,10 @@ def _draw(key: jax.Array, audio: jax.Array, modules: tuple[tuple[str, Any], ...]
         condition, variables["query"] = of["query"].init_with_output(key, tags)
         variables["separator"] = of["separator"].init(key, audio, condition)
     return variables
+
+
+# It runs once: LLVM would take far longer to make many random draws fast than they take.
+_compiled_draw = jax.jit(_draw, static_argnums=2, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def save(folder: Path, networks: Networks, card: str, *, half: bool = False, overwrite: bool = False) -> None:
@@ -245,7 +256,7 @@ def load(name_or_dir: str | Path) -> Networks:
     flat = _read_weights(folder / "weights.safetensors")
     try:
         networks = build_networks(config, {})
-        expected = jax.eval_shape(lambda: initial_variables(networks, jax.random.key(0)))
+        expected = variable_shapes(networks)
         shapes = {name: value.shape for name, value in traverse_util.flatten_dict(expected, sep="/").items()}
         if "class_conditions" in flat:
             shapes["class_conditions"] = (len(config["classes"]), networks.condition_size)
