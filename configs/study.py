@@ -66,10 +66,10 @@ def separator(scale: str, name: str, kind: str = "resunet30") -> ml_collections.
     config.sed_model = "tagger_sed"
     config.separator = ml_collections.ConfigDict(SEPARATORS[scale][kind])
     if scale == "small":
-        config.steps = 250
+        config.steps = 150
         config.batch_size = 8
-        config.log_every = 25
-        config.checkpoint_every = 125
+        config.log_every = 10
+        config.checkpoint_every = 75
         config.checkpoints_kept = 1
         config.half_weights = True
         config.data.split = "train"
@@ -78,7 +78,7 @@ def separator(scale: str, name: str, kind: str = "resunet30") -> ml_collections.
         config.evaluation.every = 0
         config.optimiser.schedule = "cosine"  # the paper's first 30,000 steps only warm up
         config.optimiser.learning_rate = 2e-3
-        config.optimiser.warmup_steps = 30
+        config.optimiser.warmup_steps = 15
         config.optimiser.clip_norm = 5.0
     return config
 
@@ -96,10 +96,10 @@ def tagger(scale: str, name: str, kind: str) -> ml_collections.ConfigDict:
     config.tagger = ml_collections.ConfigDict({"kind": kind} | TAGGERS[scale][kind])
     if scale == "small":
         config.tagger.update(SMALL_TAGGER)
-        config.steps = 800
+        config.steps = 600
         config.batch_size = 16
         config.log_every = 100
-        config.checkpoint_every = 400
+        config.checkpoint_every = 300
         config.checkpoints_kept = 1
         config.data.split = "train"
         config.data.clip_seconds = 2.0
