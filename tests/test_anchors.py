@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from uss_jax.anchors import Anchors, find, load_anchors, moving_average
+from uss_jax import files
+from uss_jax.anchors import Anchors, anywhere, check_length, find, load_anchors, moving_average, note_path
 from uss_jax.dataset import Clips
 
 
@@ -138,3 +139,37 @@ def test_an_incomplete_file_is_named(tones, tmp_path):
     np.savez(tmp_path / "anchors-train.npz", start=np.arange(3))
     with pytest.raises(ValueError, match=r"anchors-train\.npz.*confidence"):
         load_anchors(tmp_path, Clips(tones.dataset, "train"))
+
+
+def test_anchors_of_few_clips_are_always_the_same_ones():
+    """Classes that label the same clips keep the same of them."""
+    clip = np.repeat(np.arange(40), 2)
+    label = np.tile([3, 8], 40)
+    label[-10:] = 5
+    found = Anchors(clip, label, np.arange(80), np.ones(80)).of_few_clips(7)
+    assert {kept: int((found.label == kept).sum()) for kept in (3, 5, 8)} == {3: 7, 5: 7, 8: 7}
+    assert found.clip[found.label == 3].tolist() == found.clip[found.label == 8].tolist()
+    assert np.array_equal(found.label, label[found.start])
+    assert np.array_equal(found.clip, clip[found.start])
+    again = Anchors(clip, label, np.arange(80), np.ones(80)).of_few_clips(7)
+    assert np.array_equal(found.start, again.start)
+    assert len(Anchors(clip, label, np.arange(80), np.ones(80)).of_few_clips(100).clip) == 80
+
+
+def test_anchors_anywhere_lie_within_their_clips(tones):
+    clips = Clips(tones.dataset, "train")
+    found = anywhere(clips, 64_000, seed=1)
+    assert np.array_equal(found.clip, clips.label_pairs()[0])
+    assert np.all(found.start >= 0)
+    assert np.all(found.start <= np.maximum(0, clips.samples[found.clip] - 64_000))
+    assert len(set(found.start.tolist())) > len(found.start) // 2
+    assert np.array_equal(found.start, anywhere(clips, 64_000, seed=1).start)
+
+
+def test_anchors_of_another_length_are_refused(tones, tmp_path):
+    clips = Clips(tones.dataset, "train")
+    check_length(tmp_path, clips, 16_000)  # nothing is known of them
+    files.write_json(note_path(tmp_path, "train"), {"segment_seconds": 0.5})
+    check_length(tmp_path, clips, 16_000)
+    with pytest.raises(ValueError, match=r"are 0\.5 s long, and data\.anchor_seconds is 2; .* --seconds 2"):
+        check_length(tmp_path, clips, 64_000)

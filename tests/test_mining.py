@@ -222,6 +222,52 @@ def test_anchors_of_another_dataset_or_model_are_replaced_only_if_asked(tones, t
     assert content(out) == content(mined)
 
 
+class Recordings:
+    """Stands for a dataset of these recordings, each labelled as speech."""
+
+    folder, split = "recordings", "train"
+
+    def __init__(self, *recordings):
+        self.recordings = recordings
+        self.samples = np.array([len(samples) for samples in recordings])
+
+    def __len__(self):
+        return len(self.recordings)
+
+    def label_pairs(self):
+        return np.arange(len(self)), np.zeros(len(self), int)
+
+    def labels(self, clip):
+        return np.zeros(1, int)
+
+    def audio(self, clip):
+        return self.recordings[clip]
+
+
+def test_clips_of_many_lengths_are_mined_in_one_go(tiny):
+    """They are padded to 5, 10 and 15 s, each a program of its own."""
+    random = np.random.default_rng(0)
+    recordings = [random.uniform(-0.1, 0.1, 32_000 * seconds).astype(np.float32) for seconds in (3, 7, 12, 6)]
+    together = mining.mine(Recordings(*recordings), tiny, batch_size=2)
+    for number, recording in enumerate(recordings):
+        alone = mining.mine(Recordings(recording), tiny, batch_size=2)
+        assert alone.start[0] == together.start[number]
+        np.testing.assert_allclose(alone.confidence[0], together.confidence[number], rtol=1e-2)
+
+
+def test_anchors_are_as_long_as_is_asked_for(tiny):
+    """Of any length they lie where the tagger is surest over so long, and within the clip as far as it goes."""
+    recording = np.random.default_rng(0).uniform(-1e-3, 1e-3, 32_000 * 8).astype(np.float32)
+    clips = Recordings(recording)
+    for seconds in (0.5, 1.0, 4.0, 10.0):
+        (start,) = mining.mine(clips, tiny.with_segments(seconds)).start
+        assert 0 <= start <= max(0, len(recording) - round(32_000 * seconds))
+        frames = round(32_000 * seconds) // HOP
+        framewise = np.asarray(tiny.sed.apply(tiny.variables["sed"], np.pad(recording, (0, 64_000))[None]).framewise[0])
+        expected, _ = anchors.find(framewise[: len(recording) // HOP + 1, :1], frames)
+        assert start == expected[0] * HOP
+
+
 def test_the_digest_of_a_job_follows_the_weights(tones, tiny, mined):
     clips = Clips(tones.dataset, "train")
     note = json.loads((mined / "anchors-train.json").read_text())
