@@ -221,8 +221,11 @@ def test_a_network_that_the_reference_does_not_have_is_not_exported(capsys, tmp_
     networks = model_dir.build_networks(SMALL, {})
     networks = model_dir.build_networks(SMALL, model_dir.initial_variables(networks, jax.random.key(0)))
     for change, problem in (
-        ({"kind": "cnn14"}, "widths is (8, 8); the reference has only (64, 128, 256, 512, 1024, 2048)"),
-        ({"kind": "cnn14", "widths": (64, 128, 256, 512, 1024, 2048), "patch": (2, 2)}, "embedding_size is 8"),
+        ({"kind": "cnn14"}, "embedding_size is 8; the reference has only 2048"),
+        (
+            {"kind": "cnn14", "embedding_size": 2048},
+            "widths is (8, 8); the reference has only (64, 128, 256, 512, 1024, 2048)",
+        ),
     ):
         config = SMALL | {"tagger": SMALL["tagger"] | change}
         with pytest.raises(ValueError, match="tagger: ") as error:

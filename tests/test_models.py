@@ -286,7 +286,7 @@ def test_query_kinds() -> None:
     with pytest.raises(ValueError, match="latent query"):
         QueryNet("latent").apply({}, tags.replace(embedding=None))
     with pytest.raises(ValueError, match="expected one of"):
-        QueryNet("hard").apply({}, tags)
+        QueryNet("loud").apply({}, tags)
 
 
 # Augmentation

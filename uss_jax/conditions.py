@@ -49,10 +49,10 @@ def conditions(
     for target in wanted:
         if target.condition is not None:
             found.append(np.broadcast_to(target.condition, (len(probabilities), len(target.condition))))
-        elif means is not None and not paper and set(known) & set(target.class_indices):
-            found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
         elif kind == "hard":
             found.append(_hard(inference, target, probabilities))
+        elif means is not None and not paper and set(known) & set(target.class_indices):
+            found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
         else:
             if not paper:
                 check_known(inference, target)

@@ -129,7 +129,7 @@ def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Network
     if bool(config.get("separator")) != bool(config.get("query")):
         raise ValueError("a separator goes with a query")
     sed = build_tagger(config["sed"]) if config.get("sed") else None
-    if isinstance(sed, cnn14.Cnn14):
+    if sed is not None and not isinstance(sed, cnn14.Cnn14DecisionLevelMax):
         raise ValueError("sed: expected a tagger that hears when a class sounds (cnn14_decision_level_max)")
     if sed is None and isinstance(tagger, cnn14.Cnn14DecisionLevelMax):
         sed, variables = tagger, variables | {"sed": variables.get("tagger")}
