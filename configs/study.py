@@ -18,7 +18,7 @@ SEPARATORS: dict[str, dict[str, dict[str, Any]]] = {
         "resunet30": {"kind": "resunet", **SPECTRUM},
         "resunet60": {"kind": "resunet", **SPECTRUM, "blocks_per_level": 2},
         "unet": {"kind": "unet", **SPECTRUM},
-        "conv_tasnet": {"kind": "conv_tasnet"},
+        "conv_tasnet": {"kind": "conv_tasnet", **SPECTRUM},
         "open_unmix": {"kind": "open_unmix", **SPECTRUM},
     },
     "small": {
@@ -27,6 +27,8 @@ SEPARATORS: dict[str, dict[str, dict[str, Any]]] = {
         "unet": {"kind": "unet", **PATCHES, **LEVELS},
         "conv_tasnet": {
             "kind": "conv_tasnet",
+            "window": 1024,
+            "hop": 512,
             "filters": 128,
             "kernel": 256,
             "bottleneck": 64,
@@ -65,20 +67,20 @@ def separator(scale: str, name: str, kind: str = "resunet30") -> ml_collections.
     config.tagger_model = "tagger_cnn14"  # a configuration beside this one, or a model
     config.sed_model = "tagger_sed"
     config.separator = ml_collections.ConfigDict(SEPARATORS[scale][kind])
+    config.evaluation.every = 0  # the trained model is evaluated, by the average and other protocols
     if scale == "small":
-        config.steps = 150
+        config.steps = 400
         config.batch_size = 8
-        config.log_every = 10
-        config.checkpoint_every = 75
+        config.log_every = 20
+        config.checkpoint_every = 100
         config.checkpoints_kept = 1
         config.half_weights = True
         config.data.split = "train"
         config.data.workers = 0
         config.query.hidden = 256
-        config.evaluation.every = 0
         config.optimiser.schedule = "cosine"  # the paper's first 30,000 steps only warm up
         config.optimiser.learning_rate = 2e-3
-        config.optimiser.warmup_steps = 15
+        config.optimiser.warmup_steps = 40
         config.optimiser.clip_norm = 5.0
     return config
 

@@ -64,6 +64,13 @@ class Anchors:
         keep[as_sure[first]] = True
         return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
 
+    def of_clips(self, wanted: np.ndarray) -> "Anchors":
+        """The anchors of some clips, (clips,) bool. Raises ValueError where there are none."""
+        keep = wanted[self.clip]
+        if not keep.any():
+            raise ValueError("no anchor is left: no clip is longer than an anchor")
+        return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
+
     def of_few_clips(self, per_class: int) -> "Anchors":
         """The anchors of at most so many clips of each class: always the same ones, chosen at random."""
         rank = np.random.default_rng(0).permutation(int(self.clip.max()) + 1)[self.clip]

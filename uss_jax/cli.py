@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--splits", nargs="+", metavar="SPLIT", help="default all")
     command.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="clips on each device at once")
     command.add_argument("--workers", type=_positive, default=2, metavar="N", help="threads or processes that read")
-    command.add_argument("--seconds", type=_seconds, metavar="S", help="length of an anchor; default the model's, 2 s")
+    command.add_argument("--seconds", type=_length, metavar="S", help="of an anchor; default the model's, 2 s")
     command.add_argument("--store", action="store_true", help="also write DIR/store, a dataset of the anchors alone")
     command.add_argument("--margin", type=_seconds, default=0.0, metavar="S", help="seconds stored on either side")
     command.add_argument("--overwrite", action="store_true", help="replace anchors of another dataset or model")
@@ -191,6 +191,13 @@ def _seconds(text: str) -> float:
         seconds = -1.0
     if not 0.0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: expected seconds, 0 or more")
+    return seconds
+
+
+def _length(text: str) -> float:
+    """A time of more than 0, of an argument."""
+    if not (seconds := _seconds(text)):
+        raise argparse.ArgumentTypeError(f"{text}: expected more than 0 seconds")
     return seconds
 
 

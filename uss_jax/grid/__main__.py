@@ -5,11 +5,13 @@ What was begun goes on by the same command; a configuration that fails is named,
 
 import argparse
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from uss_jax import progress
+from uss_jax import dataset, progress
+from uss_jax.evaluation.registry import BENCHMARKS
 from uss_jax.grid import cells, plan, table, workers
 
 PROTOCOLS = ("average", "oracle", "label")
@@ -20,9 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = parser.parse_args(arguments)
-    settings = {"separator": args.set, "tagger": args.set_tagger}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: runs are saved
     try:
-        found = cells.load(args.configs, args.scale, settings)
         study = plan.Study(
             workdir=args.workdir,
             dataset=args.dataset,
@@ -31,36 +32,53 @@ def main(argv: Sequence[str] | None = None) -> int:
             per_class=args.per_class,
             models=dict(args.model),
         )
+        found = cells.load(args.configs, args.scale, {"separator": args.set, "tagger": args.set_tagger})
+        _check(args, study, found)
+        stages = plan.stages(study, found, list(dict.fromkeys(args.seeds)))
         command = shlex.join(["python", "-m", "uss_jax.grid", *arguments])
-        if args.base is not None and args.base not in found:
-            raise ValueError(f"--base {args.base}: none of the configurations has this name")
-        failed = _run(study, found, args, command)
+        text, failed = _run(study, stages, args, command)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"uss_jax.grid: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("uss_jax.grid: interrupted; the same command goes on where it stopped\n")
         return 130
-    sys.stdout.write(table.write(study, found, args.seeds, args.base, command))
+    sys.stdout.write(text)
     return 1 if failed else 0
 
 
-def _run(study: plan.Study, found: dict[str, cells.Cell], args: argparse.Namespace, command: str) -> int:
-    """Does all jobs, and keeps the table up to date. Returns how many failed."""
-    stages = plan.stages(study, found, args.seeds)
+def _check(args: argparse.Namespace, study: plan.Study, found: Mapping[str, cells.Cell]) -> None:
+    """Raises ValueError where something is wrong that would else show after hours."""
+    if args.base is not None and (args.base not in found or found[args.base].config["task"] != "separator"):
+        raise ValueError(f"--base {args.base}: none of the separators' configurations has this name")
+    dataset.find_folder(study.dataset)
+    for name, folder in study.benchmarks.items():
+        if name not in BENCHMARKS:
+            raise ValueError(f"--benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder")
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    if 0 < gpus < args.processes:
+        raise ValueError(f"--processes {args.processes}: there are {gpus} GPUs here")
+
+
+def _run(study: plan.Study, stages: list[list[plan.Job]], args: argparse.Namespace, command: str) -> tuple[str, int]:
+    """Does all jobs, and keeps the table up to date. Returns it, and how many failed.
+
+    Where a tagger or anchors failed, so do the cells that need them, and say so; the others do not.
+    """
+    jobs = [job for stage in stages for job in stage]
     failures = 0
-    with progress.bar() as display:
-        bar = display.add_task("study", total=sum(map(len, stages)))
-        for jobs in stages:
-            for job, outcome, failed in workers.run(jobs, study, min(args.processes, len(jobs))) if jobs else ():
-                failures += failed
+    with workers.Workers(study, args.processes) as processes, progress.bar() as display:
+        bar = display.add_task("study", total=len(jobs))
+        for stage in stages:
+            for job, outcome in processes.run(stage):
+                failures += outcome.failed
                 display.advance(bar)
-                sys.stdout.write(f"{job}: {outcome}\n")
+                sys.stdout.write(f"{job}: {outcome.said}\n")
                 sys.stdout.flush()
-                table.write(study, found, args.seeds, args.base, command)
-            if failures and jobs is not stages[-1]:  # what follows needs it
-                raise ValueError("a tagger or its anchors failed; see above")
-    return failures
+                table.write(study, jobs, args.base, command)
+    return table.write(study, jobs, args.base, command), failures
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,8 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workdir", type=Path, required=True, metavar="W", help="of the study; what it holds goes on")
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="made by `uss-jax prepare`")
     parser.add_argument("--scale", help="given to the configurations: small or paper; default their own")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="of the separators, default 0")
-    parser.add_argument("--processes", type=_positive, default=1, metavar="N", help="at once, a device each; default 1")
+    parser.add_argument("--seeds", nargs="+", type=_seed, default=[0], metavar="N", help="of the separators, default 0")
+    parser.add_argument(
+        "--processes",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="at once, each with a GPU, or a share of the cores, of its own; default 1, with all",
+    )
     parser.add_argument(
         "--benchmark",
         nargs="+",
@@ -95,6 +119,12 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected 1 or more")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 0 or more, less than 2³²")
     return int(text)
 
 

@@ -3,7 +3,6 @@
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_collections
@@ -12,8 +11,8 @@ from uss_jax import files, mining, model_dir
 from uss_jax.evaluation.evaluate import Request, evaluate
 from uss_jax.evaluation.summary import versions
 from uss_jax.evaluation.tagging import evaluate_tagging
-from uss_jax.grid.plan import RESULT, Job, Study
-from uss_jax.training import workdir
+from uss_jax.grid import results
+from uss_jax.grid.plan import Job, Study
 from uss_jax.training.loop import train
 
 
@@ -26,45 +25,38 @@ def do(job: Job, study: Study) -> str:
     """
     if job.kind == "anchors":
         networks = model_dir.load(study.tagger(job.name)).with_segments(job.seconds)
-        mined = [
-            mining.mine_split(study.dataset, x, networks, study.anchors(job.name, job.seconds)) for x in job.splits
-        ]
+        out = study.anchors(job.name, job.seconds)
+        mined = [mining.mine_split(study.dataset, split, networks, out) for split in job.splits]
         return "mined" if any(mined) else "there already"
-    folder = study.workdir / "taggers" / job.name if job.kind == "tagger" else study.run(job.name, job.seed)
-    result = _done(folder / RESULT, job, study)
+    result = results.read(job, study)
     if result is None:
-        train(ml_collections.ConfigDict(job.config).lock(), folder)
+        folder = study.folder(job)
+        _train(job, folder)
         networks = model_dir.load(folder / "model")
         result = {
             "name": job.name,
             "about": job.about,
             "seed": job.config["seed"],
             "config": job.config,
-            "per_class": study.per_class,
+            **results.asked(job, study),
             "parameters": networks.parameter_counts(),
             "items_per_second": _rate(folder),
             "mean": _scores(job, study, networks, folder),
             "device": jax.devices()[0].device_kind,
             "versions": versions(),
         }
-        files.write_json(folder / RESULT, result)
+        files.write_json(folder / "result.json", result)
         jax.clear_caches()  # all programs of a study would be too many to hold
-    main = "average_precision" if job.kind == "tagger" else "sdri"
-    return ", ".join(f"{name} {main} {scores[main]:.2f}" for name, scores in result["mean"].items())
+    metric = "average_precision" if job.kind == "tagger" else "sdri"
+    return ", ".join(f"{name} {metric} {scores[metric]:.2f}" for name, scores in result["mean"].items())
 
 
-def _done(path: Path, job: Job, study: Study) -> dict[str, Any] | None:
-    """The result of a run that is done; raises ValueError where it is another's."""
-    if not path.is_file():
-        return None
-    found = files.read_json(path)
-    differing = workdir.difference(found["config"], json.loads(json.dumps(job.config)))
-    if not differing and found["per_class"] != study.per_class:
-        differing = f"--per-class was {found['per_class']} and is {study.per_class}"
-    if differing:
-        raise ValueError(f"{path}: of a run with another configuration ({differing}); choose another workdir")
-    wanted = study.evaluations if job.kind == "separator" else ()
-    return found if set(wanted) <= set(found["mean"]) else None
+def _train(job: Job, folder: Path) -> None:
+    """Trains, unless that is done: written again, a model's last bits may differ from those that were evaluated."""
+    if not (folder / "model").is_dir():
+        train(ml_collections.ConfigDict(job.config).lock(), folder)
+    elif differing := results.difference(files.read_json(folder / "run.json")["config"], job):
+        raise ValueError(f"{folder}: of a run with another configuration ({differing}); choose another workdir")
 
 
 def _rate(folder: Path) -> float:

@@ -7,8 +7,6 @@ from typing import Any
 
 from uss_jax.grid.cells import Cell
 
-RESULT = "result.json"  # of a run, in its workdir, written when all of it is done
-
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -39,13 +37,21 @@ class Study:
         return self.workdir / "anchors" / f"{sed}-{seconds:g}s"
 
     def run(self, name: str, seed: int) -> Path:
-        """The workdir of a run."""
+        """The workdir of a separator's run."""
         return self.workdir / "runs" / name / f"seed-{seed}"
+
+    def folder(self, job: "Job") -> Path:
+        """The workdir of a training."""
+        return self.run(job.name, job.seed) if job.kind == "separator" else self.workdir / "taggers" / job.name
 
     @property
     def evaluations(self) -> list[str]:
         """What a separator is evaluated on, and how: `benchmark/protocol`."""
         return [f"{benchmark}/{protocol}" for benchmark in self.benchmarks for protocol in self.protocols]
+
+    def evaluations_of(self, job: "Job") -> list[str]:
+        """The same of a job."""
+        return self.evaluations if job.kind == "separator" else ["tagging"]
 
     def result(self, name: str, seed: int, evaluation: str) -> Path:
         """The result of an evaluation of a run."""
@@ -87,7 +93,6 @@ def stages(study: Study, cells: Mapping[str, Cell], seeds: Sequence[int]) -> lis
     """
     taggers = {name: cell for name, cell in cells.items() if cell.config["task"] == "tagger"}
     separators = [cell for cell in cells.values() if cell.config["task"] == "separator"]
-    needed: dict[str, None] = {}  # in order
     mined: dict[tuple[str, float], dict[str, None]] = {}  # splits by tagger and seconds
     for cell in separators:
         config, data = cell.config, cell.config["data"]
@@ -97,17 +102,15 @@ def stages(study: Study, cells: Mapping[str, Cell], seeds: Sequence[int]) -> lis
                     f"{cell.name}: {field} is {config[field]!r}, which is no configuration of a tagger here; name its "
                     f"file, or a model to take for it (--model {config[field]}=NAME_OR_DIR)"
                 )
-            needed |= {config[field]: None} if config[field] in taggers else {}
         if data["anchors_from"] == "mined" and not data["anchors"]:
             key = (config["sed_model"] or config["tagger_model"], data["anchor_seconds"])
             mined.setdefault(key, {}).update(dict.fromkeys(data["split"].split("+")))
-    of_taggers = [
-        Job("tagger", name, _of_tagger(study, cell), cell.about)
-        for name, cell in taggers.items()
-        if name not in study.models and (name in needed or not separators)
-    ]
     return [
-        of_taggers,
+        [
+            Job("tagger", name, _of_tagger(study, cell), cell.about)
+            for name, cell in taggers.items()
+            if name not in study.models
+        ],
         [Job("anchors", sed, seconds=seconds, splits=tuple(splits)) for (sed, seconds), splits in mined.items()],
         [
             Job("separator", cell.name, _of_separator(study, cell, seed), cell.about, seed)

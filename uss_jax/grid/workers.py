@@ -6,68 +6,90 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
 
 import absl.logging
 
 from uss_jax import processes
 from uss_jax.grid.plan import Job, Study
 
-VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS")
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+DIED = "failed: its process died, perhaps for want of memory"
 
 
-def run(jobs: Sequence[Job], study: Study, count: int) -> Iterator[tuple[Job, str, bool]]:
-    """Does jobs in so many processes, as many at once.
+class Outcome(NamedTuple):
+    """What came of a job: in a few words, and whether it failed."""
 
-    Yields:
-      Each job when it is done, what came out, and whether it failed.
+    said: str
+    failed: bool
 
-    Raises:
-      KeyboardInterrupt: passed on to the processes first, which save what they have reached.
-      OSError: a process died.
-    """
-    context = multiprocessing.get_context("spawn")
-    slots = context.SimpleQueue()
-    for slot in range(count):
-        slots.put(slot)
-    with concurrent.futures.ProcessPoolExecutor(count, context, _begin, (slots, count, study.workdir)) as pool:
-        waiting = {pool.submit(_do, job, study): job for job in jobs}
-        try:
-            for future in concurrent.futures.as_completed(waiting):
-                yield waiting[future], *future.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise OSError("a process died: was there enough memory? The same command goes on") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+
+class Workers:
+    """So many processes; one that dies fails the job that it was at, and is replaced."""
+
+    def __init__(self, study: Study, count: int) -> None:
+        """Args: study that jobs are of; count of processes."""
+        self._study, self._count = study, count
+        self._pools = [self._start(slot) for slot in range(count)]
+
+    def _start(self, slot: int) -> concurrent.futures.ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        arguments = (slot, self._count, str(self._study.workdir / "compiled"))
+        return concurrent.futures.ProcessPoolExecutor(1, context, _begin, arguments)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        """Does jobs, as many at once as there are processes. Yields each when it is done."""
+        todo = list(reversed(jobs))
+        busy: dict[concurrent.futures.Future[Outcome], tuple[int, Job]] = {}
+        idle = list(range(self._count))
+        while todo or busy:
+            while todo and idle:  # no more than are done at once: what is given to a pool cannot be taken back
+                slot, job = idle.pop(0), todo.pop()
+                busy[self._pools[slot].submit(_do, job, self._study)] = slot, job
+            for future in concurrent.futures.wait(busy, return_when=concurrent.futures.FIRST_COMPLETED).done:
+                slot, job = busy.pop(future)
+                idle.append(slot)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    self._pools[slot] = self._start(slot)
+                    outcome = Outcome(DIED, True)
+                yield job, outcome
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # what they train is saved
             for child in multiprocessing.active_children():
                 if child.pid is not None:
                     os.kill(child.pid, signal.SIGINT)
-            raise
+        for pool in self._pools:
+            pool.shutdown()
 
 
-def _begin(slots: Any, count: int, folder: Path) -> None:
+def _begin(slot: int, count: int, compiled: str) -> None:
     """Gives this process its devices before JAX looks for any; programs are kept, for seeds share them."""
+    os.setpgrp()  # Ctrl-C is the main process's, which passes it on, once
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # between jobs
     processes.end_with_parent()
-    slot = slots.get()
     if count > 1:
         for variable in VISIBLE:
-            listed = os.environ.get(variable)
-            os.environ[variable] = listed.split(",")[slot % len(listed.split(","))] if listed else str(slot)
+            listed = os.environ.get(variable, ",".join(map(str, range(count)))).split(",")
+            os.environ[variable] = listed[slot % len(listed)]
         cores = sorted(os.sched_getaffinity(0))
-        own = cores[slot * len(cores) // count : (slot + 1) * len(cores) // count]
-        os.sched_setaffinity(0, own or cores)
+        os.sched_setaffinity(0, cores[slot * len(cores) // count : (slot + 1) * len(cores) // count] or cores)
 
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _do(job: Job, study: Study) -> tuple[str, bool]:
+def _do(job: Job, study: Study) -> Outcome:
     """Does a job; what it says goes to a file in the workdir, with the traceback where it fails."""
     from uss_jax.grid import jobs
     from uss_jax.training.stopping import Stopped
@@ -75,14 +97,17 @@ def _do(job: Job, study: Study) -> tuple[str, bool]:
     log = study.workdir / "logs" / f"{str(job).replace(' ', '_')}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file, _written_to(file):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            return jobs.do(job, study), False
-        except Stopped as stopped:
-            raise KeyboardInterrupt from stopped
+            return Outcome(jobs.do(job, study), False)
+        except (KeyboardInterrupt, Stopped):
+            return Outcome("interrupted", True)
         except Exception as error:
             traceback.print_exc(file=file)
             known = isinstance(error, ValueError | OSError | FloatingPointError)
-            return f"failed: {error if known else f'{type(error).__name__}: {error}'} ({log})", True
+            return Outcome(f"failed: {error if known else f'{type(error).__name__}: {error}'} ({log})", True)
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -98,4 +123,3 @@ def _written_to(file: Any) -> Iterator[None]:
             yield
     finally:
         logger.removeHandler(handler)
-        sys.stderr.flush()

@@ -123,6 +123,8 @@ def separator_task(config: Any, items: int) -> Task:
         raise ValueError("data.label_query_share needs a soft query")
     if config.tagger_training not in TAGGER_TRAININGS:
         raise ValueError(f"tagger_training {config.tagger_training!r}: expected one of {', '.join(TAGGER_TRAININGS)}")
+    if config.query.kind == "hard" and config.tagger_training != "frozen":
+        raise ValueError(f"tagger_training is {config.tagger_training!r}: from hard queries a tagger cannot learn")
     clips = Clips(config.data.dataset, config.data.split)
     anchor_samples = round(config.data.anchor_seconds * SAMPLE_RATE_HZ)
     anchors = _anchors(config, clips, anchor_samples)
@@ -216,7 +218,11 @@ def _anchors(config: Any, clips: Clips, anchor_samples: int) -> Anchors:
     if data.anchors_from != "mined":
         if anchor_store.is_store(folder):
             raise ValueError(f"{folder}: holds mined anchors alone, and data.anchors_from is {data.anchors_from!r}")
+        if data.shift_seconds or data.least_confidence:
+            raise ValueError("data.shift_seconds and data.least_confidence are for mined anchors")
         anchors = anywhere(clips, anchor_samples, config.seed)
+        if data.anchors_from == "in_clip":  # of a clip that is no longer all parts are the same
+            anchors = anchors.of_clips(clips.samples > anchor_samples)
     else:
         check_length(data.anchors, clips, anchor_samples)
         faster = (data.speed_range - 1) * anchor_samples

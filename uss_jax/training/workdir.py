@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,11 @@ def lock(workdir: Path) -> Iterator[None]:
         yield
 
 
-def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first field in which two configurations, nested, differ, and how; "" where they make the same run."""
+def difference(before: dict[str, Any], now: dict[str, Any], free: Sequence[str] = FREE) -> str:
+    """The first field, but for those in `free`, in which two nested configurations differ, and how; "" for none."""
     old, new = _flat(before), _flat(now)
     for name in sorted(old.keys() | new.keys()):
-        if name not in FREE and old.get(name) != new.get(name):
+        if name not in free and old.get(name) != new.get(name):
             return f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
     return ""
 
