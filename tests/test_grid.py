@@ -1,11 +1,13 @@
 """The study: every configuration is one, what is run for it, and the table of what came out."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import ml_collections
@@ -19,7 +21,7 @@ from uss_jax.evaluation.compare import Paths
 from uss_jax.evaluation.items import Item, numbered
 from uss_jax.evaluation.journal import Journal
 from uss_jax.grid import __main__ as command
-from uss_jax.grid import cells, plan, table
+from uss_jax.grid import cells, plan, results, table
 from uss_jax.training.tasks import make_task
 
 CELLS = sorted((ROOT / "configs" / "grid").glob("*.py"))
@@ -37,13 +39,8 @@ def load(*names, settings=(), scale=None):
 
 
 def study(folder, **fields):
-    fields = {
-        "benchmarks": {"folder": folder},
-        "protocols": ("average", "oracle"),
-        "per_class": 4,
-        "models": {},
-    } | fields
-    return plan.Study(workdir=folder, dataset=folder / "data", **fields)
+    evaluated = {"benchmarks": {"folder": folder}, "protocols": ("average", "oracle"), "per_class": 4}
+    return plan.Study(**({"workdir": folder, "dataset": folder / "data", "models": {}} | evaluated | fields))
 
 
 # Configurations
@@ -68,7 +65,7 @@ def test_every_configuration_builds_its_networks(scale):
     # At the paper's scale the reference's recipe is a row of its own alone for what the balanced part changes.
     assert len(without_names) == len(found)
     for cell in found.values():
-        tagger = found["tagger_cnn14"] if cell.config["task"] == "separator" else cell
+        tagger = found[cell.config["tagger_model"]] if cell.config["task"] == "separator" else cell
         description = {"name": "x", "segment_seconds": 2.0, "classes": [], "tagger": tagger.config["tagger"]}
         if cell.config["task"] == "separator":
             description |= {part: cell.config[part] for part in ("query", "separator")}
@@ -109,7 +106,7 @@ def test_a_configuration_has_the_name_of_its_file(tmp_path):
 def test_taggers_come_first_then_anchors_then_seeds(tmp_path):
     found = load("paper", "anchors_4_s", "anchors_in_clip", "tagger_cnn10", "tagger_cnn14", "tagger_sed")
     taggers, anchors, runs = plan.stages(study(tmp_path), found, [0, 1])
-    assert [job.name for job in taggers] == ["tagger_cnn14", "tagger_sed"]  # nothing needs the third
+    assert [job.name for job in taggers] == ["tagger_cnn10", "tagger_cnn14", "tagger_sed"]
     assert [(job.name, job.seconds, job.splits) for job in anchors] == [
         ("tagger_sed", 2.0, ("train",)),
         ("tagger_sed", 4.0, ("train",)),
@@ -144,33 +141,42 @@ def test_taggers_alone_are_trained(tmp_path):
 # Table
 
 
-def finished(of, name, seed, scores, labels=("a", "b")):
+MODELS = {"tagger_cnn14": "a", "tagger_sed": "b"}
+
+
+def finished(of, job, scores, labels=("a", "b"), left_out=()):
     """Writes what a run leaves behind whose items have these scores, (labels, items)."""
     listed = numbered([Item(label, 0, f"clip{n}") for label in labels for n in range(len(scores[0]))])
     mean = {}
     for evaluation in of.evaluations:
-        paths = Paths(of.result(name, seed, evaluation))
+        paths = Paths(of.result(job.name, job.seed, evaluation))
         files.write_text(paths.mixtures, item_lists.to_csv(listed))
         journal = Journal(paths.journal, {})
         journal.begin(item_lists.digest(listed), {})
-        flat = np.concatenate(scores).tolist()
-        journal.write([{"item": place, "estimate": {"sdr": x, "sdri": x}} for place, x in enumerate(flat)])
+        flat = dict(enumerate(np.concatenate(scores).tolist()))
+        rows = {place: {"item": place, "estimate": {"sdr": x, "sdri": x}} for place, x in flat.items()}
+        journal.write(list((rows | {place: {"item": place, "left_out": "why"} for place in left_out}).values()))
         mean[evaluation] = {"sdr": 0.0, "sdri": float(np.mean([np.median(x) for x in scores]))}
-    result = {"name": name, "about": f"About {name}.", "config": {"steps": 3, "batch_size": 2}, "mean": mean}
-    parts = {"parameters": {"tagger": 5, "separator": 7}, "items_per_second": 1.5 + seed}
-    files.write_json(of.run(name, seed) / "result.json", result | parts | {"device": "cpu", "versions": {}})
+    result = {"name": job.name, "about": job.about, "config": job.config, "mean": mean} | results.asked(job, of)
+    parts = {"parameters": {"tagger": 5, "separator": 7}, "items_per_second": 1.5 + job.seed}
+    files.write_json(of.folder(job) / "result.json", result | parts | {"device": "cpu", "versions": {}})
 
 
-def test_rows_are_means_over_seeds_with_paired_differences(tmp_path):
-    of = study(tmp_path)
-    found = load("query_hard", "paper", "query_latent")
+def runs_of(of, *names, seeds=(0,)):
+    """The runs of cells by name and seed, in the order in which they are done."""
+    return {(job.name, job.seed): job for job in plan.stages(of, load(*names), seeds)[2]}
+
+
+def test_rows_are_means_over_seeds_with_paired_differences(tones, tmp_path):
+    of = study(tmp_path, dataset=tones.dataset, models=MODELS)
+    runs = runs_of(of, "query_hard", "paper", "query_latent", seeds=(0, 1, 2))
     random = np.random.default_rng(0)
-    base = random.normal(3.0, 2.0, (2, 3, 2, 40))  # (cells, seeds, labels, items): the second is far better
+    base = random.normal(3.0, 2.0, (2, 3, 2, 40))  # (cells, seeds, labels, items)
     for seed in range(3):
-        finished(of, "paper", seed, base[0, seed])
-        finished(of, "query_hard", seed, base[0, seed] + 1.0 + random.normal(0, 0.01, (2, 40)))
-    finished(of, "query_latent", 0, base[1, 0])
-    collected = table.collect(of, found, [0, 1, 2], "paper")
+        finished(of, runs["paper", seed], base[0, seed])
+        finished(of, runs["query_hard", seed], base[0, seed] + 1.0 + random.normal(0, 0.01, (2, 40)))
+    finished(of, runs["query_latent", 0], base[1, 0])
+    collected = table.collect(of, runs.values(), "paper")
     rows = {row["name"]: row for row in collected["separators"]}
     assert list(rows) == ["paper", "query_hard", "query_latent"]  # the base first
     average = {name: row["evaluations"]["folder/average"] for name, row in rows.items()}
@@ -178,7 +184,7 @@ def test_rows_are_means_over_seeds_with_paired_differences(tmp_path):
     assert average["paper"]["mean"]["sdri"] == pytest.approx(expected)
     low, high = average["paper"]["interval"]
     assert low < expected < high
-    assert 0.3 < high - low < 2.0
+    assert 0.3 < high - low < 2.5
     # The items are the same, so that the difference is known far better than either.
     low, high = average["query_hard"]["difference_interval"]
     assert low < average["query_hard"]["difference"] < high
@@ -190,21 +196,55 @@ def test_rows_are_means_over_seeds_with_paired_differences(tmp_path):
     assert rows["paper"]["items_per_second"] == 2.5
     json.dumps(collected)
     text = table.markdown(collected)
-    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
-        "| `paper`",
-        "| `query_hard`",
-        "| `query_latent`",
-    ]
+    assert [line.split("`")[1] for line in text.splitlines()[2:]] == ["paper", "query_hard", "query_latent"]
     assert f"{expected:.2f} (" in text
+    assert "over `paper`" in text
+    assert "over" not in table.markdown(table.collect(of, runs.values(), None)).splitlines()[0]
 
 
-def test_differences_are_of_the_same_items_alone(tmp_path):
-    of = study(tmp_path)
+def test_the_spread_of_seeds_is_not_made_less_by_drawing_few():
+    """Three seeds without other noise: the interval has the deviation of a mean of three, by the sample's variance."""
+    seeds = np.array([1.0, 2.0, 4.0])
+    draws = table._over_seeds(np.repeat(seeds[:, None], 100_000, axis=1))
+    assert np.mean(draws) == pytest.approx(seeds.mean(), abs=0.01)
+    assert np.std(draws) == pytest.approx(np.std(seeds, ddof=1) / 3**0.5, rel=0.02)
+    np.testing.assert_array_equal(table._over_seeds(draws[None]), draws)
+
+
+@pytest.mark.parametrize("change", [{"labels": ("a", "c")}, {"left_out": (3,)}])
+def test_differences_are_of_the_same_items_alone(tones, tmp_path, change):
+    of = study(tmp_path, dataset=tones.dataset, models=MODELS)
+    runs = runs_of(of, "paper", "query_hard")
     scores = np.random.default_rng(0).normal(0, 1, (2, 6))
-    finished(of, "paper", 0, scores)
-    finished(of, "query_hard", 0, scores, labels=("a", "c"))
-    collected = table.collect(of, load("paper", "query_hard"), [0], "paper")
+    finished(of, runs["paper", 0], scores)
+    finished(of, runs["query_hard", 0], scores, **change)
+    collected = table.collect(of, runs.values(), "paper")
     assert "difference" not in collected["separators"][1]["evaluations"]["folder/average"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"per_class": 5}, "per_class was 4 and is 5"),
+        ({"benchmarks": {"folder": Path("elsewhere")}}, "benchmarks was"),
+        ({"models": MODELS | {"tagger_cnn14": "c"}}, "tagger_model was 'a' and is 'c'"),
+        ({"protocols": ("label",)}, ""),
+    ],
+)
+def test_results_of_another_study_are_neither_taken_nor_shown(tones, tmp_path, change, said):
+    of = study(tmp_path, dataset=tones.dataset, models=MODELS)
+    (job,) = runs_of(of, "paper").values()
+    finished(of, job, np.ones((2, 3)))
+    assert results.read(job, of)["mean"].keys() == {"folder/average", "folder/oracle"}
+    other = study(tmp_path, **({"dataset": tones.dataset, "models": MODELS} | change))
+    (job,) = runs_of(other, "paper").values()
+    if said:
+        with pytest.raises(ValueError, match=said):
+            results.read(job, other)
+    else:  # what is missing is done
+        assert results.read(job, other) is None
+    assert table.collect(other, [job], "paper")["separators"] == []
+    assert table.markdown(table.collect(other, [job], "paper")) == ""
 
 
 # The command
@@ -215,9 +255,19 @@ def grid(folder, *options, configs=("paper",)):
     return [*paths, f"--workdir={folder}", "--set", *SHORT, *options]
 
 
-def test_wrong_usage_and_input_are_told_in_a_sentence(tmp_path, capsys):
-    assert command.main(grid(tmp_path, "--dataset", str(tmp_path), "--base", "x")) == 1
-    assert "--base x: none of the configurations has this name" in capsys.readouterr().err
+def test_wrong_usage_and_input_are_told_in_a_sentence(tones, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the command's handler is not for this process
+    assert command.main(grid(tmp_path, "--dataset", str(tmp_path))) == 1
+    assert "no dataset made by `uss-jax prepare` here" in capsys.readouterr().err
+    of_tones = ["--dataset", str(tones.dataset)]
+    assert command.main(grid(tmp_path, *of_tones, "--base", "x")) == 1
+    assert "--base x: none of the separators' configurations has this name" in capsys.readouterr().err
+    assert command.main(grid(tmp_path, *of_tones, "--benchmark", "x=/nowhere")) == 1
+    assert "--benchmark x: expected one of" in capsys.readouterr().err
+    assert command.main(grid(tmp_path, *of_tones, "--benchmark", "musdb18=/nowhere")) == 1
+    assert "/nowhere: no such folder" in capsys.readouterr().err
+    assert command.main(grid(tmp_path, *of_tones)) == 1
+    assert "tagger_model is 'tagger_cnn14', which is no configuration of a tagger here" in capsys.readouterr().err
     with pytest.raises(SystemExit) as exit:
         command.main(grid(tmp_path, "--dataset", str(tmp_path), "--model", "x"))
     assert exit.value.code == 2
@@ -235,56 +285,74 @@ def tagger(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
-def test_a_study_goes_on_where_it_was_stopped_to_the_same_table(tones, tagger, tmp_path):
-    """Two cells with two seeds, one of which fails, in two processes; interrupted, and then whole."""
+def start(folder, *options, configs, steps):
+    """The command on a small separator, in a session of its own, as a terminal has it."""
     small = ["separator.window=512", "separator.hop=256", "separator.widths=(8,)", "separator.strides=((2,2),)"]
-    options = ["--dataset", str(tones.dataset), "--per-class", "2", "--seeds", "0", "1", "--processes", "2"]
-    options += ["--model", f"tagger_cnn14={tagger}", f"tagger_sed={tagger}", "--base", "paper"]
-    names = ("paper", "query_latent", "loss_negative_sdr")  # this tagger has no embedding: the second fails
-    environment = os.environ | {"USS_JAX_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    fields = [f"steps={steps}", "log_every=2", "checkpoint_every=1000", "batch_size=4", "optimiser.warmup_steps=1"]
+    paths = [str(ROOT / "configs" / "grid" / f"{name}.py") for name in configs]
+    arguments = [*paths, f"--workdir={folder}", "--set", *fields, *small, "--per-class", "2", *options]
+    environment = os.environ | {"USS_JAX_CACHE": str(folder.parent / "cache"), "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "uss_jax.grid", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(program, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
 
-    def start(folder):
-        arguments = [*grid(folder, configs=names), *small, *options]
-        program = [sys.executable, "-m", "uss_jax.grid", *arguments]
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(program, cwd=ROOT, env=environment, text=True, **pipe)
 
-    whole = start(tmp_path / "whole")
-    out, error = whole.communicate(timeout=300)
-    assert whole.returncode == 1, error
-    assert "query_latent seed 0: failed: a latent query needs a tagger with an embedding" in out
-    assert "Traceback" not in out + error
+def scores(folder):
+    found = json.loads((folder / "table.json").read_text())
+    return {row["name"]: row["evaluations"] for row in found["separators"]}
 
-    stopped = start(tmp_path / "stopped")
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_goes_on_where_it_was_stopped_to_the_same_table(tones, tagger, tmp_path, number):
+    """Ctrl-C, which goes to all processes of a terminal, and SIGTERM, to the main one: what is reached is saved."""
+    models = ["--model", f"tagger_cnn14={tagger}", f"tagger_sed={tagger}"]
+    options = ["--dataset", str(tones.dataset), "--base", "paper", *models]
+    begin = functools.partial(start, configs=("paper", "loss_negative_sdr"), steps=60)
+    stopped = begin(tmp_path / "stopped", *options)
     deadline = time.monotonic() + 200
-    while not list((tmp_path / "stopped").glob("runs/*/*/metrics.jsonl")):
+    while not any(path.stat().st_size for path in (tmp_path / "stopped").glob("runs/*/*/metrics.jsonl")):
         assert time.monotonic() < deadline
         assert stopped.poll() is None
-        time.sleep(0.05)
-    stopped.send_signal(signal.SIGINT)
-    _, error = stopped.communicate(timeout=120)
-    assert stopped.returncode == 130
+        time.sleep(0.02)
+    os.killpg(stopped.pid, number) if number == signal.SIGINT else stopped.send_signal(number)
+    out, error = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130, out + error
     assert error == "uss_jax.grid: interrupted; the same command goes on where it stopped\n"
-    again = start(tmp_path / "stopped")
-    again.communicate(timeout=300)
-    assert again.returncode == 1
+    assert not list((tmp_path / "stopped").glob("runs/*/*/result.json"))  # and no other job was begun
+    (saved,) = (tmp_path / "stopped").glob("runs/*/*/checkpoints/*")
+    assert 0 < int(saved.name) < 60
 
-    def scores(folder):
-        found = json.loads((folder / "table.json").read_text())
-        return {row["name"]: row["evaluations"] for row in found["separators"]}
+    out, error = begin(tmp_path / "whole", *options).communicate(timeout=300)
+    assert "failed" not in out, out + error
+    out, error = begin(tmp_path / "stopped", *options).communicate(timeout=300)
+    assert scores(tmp_path / "whole").keys() == {"paper", "loss_negative_sdr"}, out + error
+    assert scores(tmp_path / "whole") == scores(tmp_path / "stopped")
+    assert "difference" in scores(tmp_path / "whole")["loss_negative_sdr"]["folder/average"]
 
-    assert scores(tmp_path / "whole").keys() == {"paper", "loss_negative_sdr"}
-    assert len(scores(tmp_path / "whole")["paper"]["folder/average"]["per_seed"]) == 2
-    assert scores(tmp_path / "whole") == scores(tmp_path / "stopped")
-    # Another configuration in the same workdir is refused, and nothing is lost.
-    options += ["--set-tagger", "steps=3"]
-    small[0] = "separator.window=1024"
-    other = start(tmp_path / "whole")
-    out, _ = other.communicate(timeout=300)
-    assert other.returncode == 1
-    assert "of a run with another configuration (separator.window was 512 and is 1024)" in out
-    assert scores(tmp_path / "whole") == scores(tmp_path / "stopped")
+
+@pytest.mark.slow
+def test_what_fails_is_named_and_the_others_go_on(tones, tagger, tmp_path):
+    """A tagger without embedding cannot give latent queries; nothing can be asked of a tagger that is missing."""
+    models = ["--model", f"tagger_cnn14={tagger}", f"tagger_sed={tagger}", f"tagger_cnn6={tmp_path / 'missing'}"]
+    options = ["--dataset", str(tones.dataset), "--base", "paper", "--seeds", "0", "1", "--processes", "2", *models]
+    configs = ("query_latent", "query_of_cnn6", "paper")
+    begin = functools.partial(start, tmp_path / "work", *options, configs=configs)
+    process = begin(steps=4)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 1, out + error
+    assert "query_latent seed 1: failed: a latent query needs a tagger with an embedding" in out
+    assert "query_of_cnn6 seed 0: failed: " in out
+    assert "missing: neither a known model" in out
+    assert "Traceback" not in out + error
+    before = scores(tmp_path / "work")
+    assert list(before) == ["paper"]
+    assert len(before["paper"]["folder/average"]["per_seed"]) == 2
+    process = begin(steps=5)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "of a run with another configuration (steps was 4 and is 5); choose another workdir" in out
+    assert scores(tmp_path / "work") == {}  # these are of no configuration that was asked for
 
 
 @pytest.fixture(scope="module")

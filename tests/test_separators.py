@@ -40,8 +40,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "open_unmix": SPECTRUM | {"hidden": 8, "layers": 2, "bandwidth_hz": 12_000},
 }
 VARIANTS = {
-    "resunet60": ("resunet", {"blocks_per_level": 2}),
-    "resunet with film_scale": ("resunet", {"film_scale": True}),
+    "resunet60 with film_scale": ("resunet", {"blocks_per_level": 2, "film_scale": True}),
     "conv_tasnet with film_scale": ("conv_tasnet", {"film_scale": True}),
 }
 NAMES = [*SEPARATORS, *VARIANTS]
@@ -105,7 +104,7 @@ def test_every_separator_of_the_registry_is_tested():
 @pytest.mark.parametrize("name", NAMES)
 def test_an_estimate_has_the_mixtures_shape(name):
     module = named(name)
-    for shape in ((1, 129), (2, 12_345), (3, 16_000), (1, 31_999)):
+    for shape in ((1, 129), (2, 12_345), (3, 16_000)):
         inputs = (jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((shape[0], 7), jnp.float32))
         estimate = jax.eval_shape(module.apply, variables_of(name), *inputs)
         assert (estimate.shape, estimate.dtype) == (shape, jnp.float32)
@@ -167,9 +166,9 @@ def test_masks_are_what_separates(name):
     estimate = separated(name, MIXTURES, CONDITIONS, normalise_level=False)
     if isinstance(module, SpectrumSeparator):
         assert not module.on_waveforms
-        spectrum = signal.stft(MIXTURES, module.window, module.hop)
-        masks = masks_of(variables, signal.magnitude(spectrum), CONDITIONS)
-        found = signal.istft(spectrum * masks, module.window, module.hop, SAMPLES)
+        spectrum = jit(signal.stft, static_argnums=(1, 2))(MIXTURES, module.window, module.hop)
+        masks = masks_of(variables, np.maximum(np.abs(spectrum), 1e-5), CONDITIONS)
+        found = jit(signal.istft, static_argnums=(1, 2, 3))(spectrum * masks, module.window, module.hop, SAMPLES)
         np.testing.assert_allclose(found, estimate, atol=1e-5)
     else:
         assert module.on_waveforms
@@ -239,13 +238,14 @@ def test_film_scales_and_shifts_each_channel_of_each_row(shape):
     """And at first it only shifts."""
     x = noise(*shape)
     module = NormFilm(0.9, None, jnp.float32, film_scale=True, activation=nn.relu)
-    params = initialised(module, x, CONDITIONS, False)["params"]
+    at_first = module.init(jax.random.key(0), x, CONDITIONS, False)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(at_first["params"]["film_scale"]))
+    variables = drawn(at_first)
+    params = variables["params"]
     scale, shift = (CONDITIONS @ params[name]["kernel"] + params[name]["bias"] for name in ("film_scale", "film"))
     normalised = x / np.sqrt(1 + 1e-5) * params["bn"]["scale"] + params["bn"]["bias"]
     expected = [np.maximum(row * (1 + a) + b, 0.0) for row, a, b in zip(normalised, scale, shift, strict=True)]
-    variables = module.init(jax.random.key(0), x, CONDITIONS, False)
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(variables["params"]["film_scale"]))
-    np.testing.assert_allclose(module.apply(variables | {"params": params}, x, CONDITIONS, False), expected, atol=1e-5)
+    np.testing.assert_allclose(module.apply(variables, x, CONDITIONS, False), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dilation", [1, 4, 40])
@@ -346,13 +346,21 @@ def test_the_reference_has_none_but_resunet30(separator, problem, tmp_path):
 
 # Learning
 
-LEARNING = {
-    "resunet": {"window": 1024, "hop": 256, "patch": (2, 4), "widths": (16,), "strides": ((2, 2),)},
-    "unet": {"window": 1024, "hop": 256, "patch": (2, 4), "widths": (16,), "strides": ((2, 2),)},
+LEARNING_U = {
+    "window": 1024,
+    "hop": 256,
+    "magnitude_power": 0.5,
+    "patch": (2, 4),
+    "widths": (16,),
+    "strides": ((2, 2),),
+}
+LEARNING: dict[str, dict[str, Any]] = {
+    "resunet": LEARNING_U,
+    "unet": LEARNING_U,
     "conv_tasnet": {"filters": 64, "kernel": 32, "bottleneck": 24, "hidden": 48, "blocks": 4, "repeats": 1},
     "open_unmix": {"window": 1024, "hop": 256, "hidden": 64, "layers": 1},
 }
-STEPS = 150
+STEPS = 200
 
 
 def two_sounds() -> np.ndarray:
@@ -374,7 +382,7 @@ def test_each_learns_to_take_a_mixture_apart(kind):
     mixtures = np.repeat(sources.sum(axis=0, keepdims=True), 2, axis=0)
     module = SEPARATORS[kind](momentum=0.5, **LEARNING[kind])
     variables = jax.jit(module.init)(jax.random.key(0), mixtures, conditions)
-    optimiser = optax.adam(optax.cosine_decay_schedule(5e-3, STEPS))
+    optimiser = optax.adam(optax.cosine_decay_schedule(1e-2, STEPS))
 
     @jax.jit
     def step(params: Any, statistics: Any, opt_state: Any) -> Any:
@@ -392,4 +400,5 @@ def test_each_learns_to_take_a_mixture_apart(kind):
         params, statistics, opt_state = step(params, statistics, opt_state)
     estimate = jax.jit(module.apply)({"params": params, "batch_stats": statistics}, mixtures, conditions)
     sdr = 10 * np.log10(np.sum(sources**2, axis=1) / np.sum((estimate - sources) ** 2, axis=1))
+    print(kind, sdr)
     assert sdr.min() > 20.0
