@@ -400,5 +400,5 @@ def test_each_learns_to_take_a_mixture_apart(kind):
         params, statistics, opt_state = step(params, statistics, opt_state)
     estimate = jax.jit(module.apply)({"params": params, "batch_stats": statistics}, mixtures, conditions)
     sdr = 10 * np.log10(np.sum(sources**2, axis=1) / np.sum((estimate - sources) ** 2, axis=1))
-    print(kind, sdr)
+
     assert sdr.min() > 20.0

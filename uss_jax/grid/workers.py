@@ -9,6 +9,7 @@ import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import absl.logging
@@ -37,7 +38,7 @@ class Workers:
 
     def _start(self, slot: int) -> concurrent.futures.ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        arguments = (slot, self._count, str(self._study.workdir / "compiled"))
+        arguments = (slot, self._count, self._study.workdir)
         return concurrent.futures.ProcessPoolExecutor(1, context, _begin, arguments)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
@@ -71,8 +72,12 @@ class Workers:
             pool.shutdown()
 
 
-def _begin(slot: int, count: int, compiled: str) -> None:
+def _begin(slot: int, count: int, folder: Path) -> None:
     """Gives this process its devices before JAX looks for any; programs are kept, for seeds share them."""
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / f"process-{slot}.txt").open("a") as file:  # what libraries and their threads have to say
+        os.dup2(file.fileno(), 2)
     os.setpgrp()  # Ctrl-C is the main process's, which passes it on, once
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between jobs
     processes.end_with_parent()
@@ -85,7 +90,7 @@ def _begin(slot: int, count: int, compiled: str) -> None:
 
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
@@ -95,8 +100,7 @@ def _do(job: Job, study: Study) -> Outcome:
     from uss_jax.training.stopping import Stopped
 
     log = study.workdir / "logs" / f"{str(job).replace(' ', '_')}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file, _written_to(file):
+    with log.open("a", encoding="utf-8") as file, _logged_to(file):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return Outcome(jobs.do(job, study), False)
@@ -111,15 +115,14 @@ def _do(job: Job, study: Study) -> Outcome:
 
 
 @contextlib.contextmanager
-def _written_to(file: Any) -> Iterator[None]:
-    """What is logged and written to standard error in the block goes to a file."""
+def _logged_to(file: Any) -> Iterator[None]:
+    """What is logged in the block goes to a file."""
     absl.logging.set_verbosity(absl.logging.WARNING)  # of the libraries
     logger, handler = logging.getLogger("uss_jax"), logging.StreamHandler(file)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        with contextlib.redirect_stderr(file):
-            yield
+        yield
     finally:
         logger.removeHandler(handler)

@@ -143,6 +143,7 @@ def _train(config: Any, task: Task, folder: Path, profile: bool, stopping: Stopp
                     host = _on_host(state)
                     checkpoints.save(step, host)
                     if signal:
+                        writer.close()
                         raise Stopped(step, signal)
                     evaluate(step, host)
                     meter.restart()
