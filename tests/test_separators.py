@@ -37,12 +37,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "resunet": U_SHAPED,
     "unet": U_SHAPED,
     "conv_tasnet": SPECTRUM | {"filters": 24, "kernel": 16, "bottleneck": 8, "hidden": 12, "blocks": 2, "repeats": 2},
-    "open_unmix": SPECTRUM | {"hidden": 8, "layers": 2, "bandwidth_hz": 12_000},
+    "open_unmix": SPECTRUM | {"hidden": 8, "layers": 1, "bandwidth_hz": 12_000},
 }
-VARIANTS = {
-    "resunet60 with film_scale": ("resunet", {"blocks_per_level": 2, "film_scale": True}),
-    "conv_tasnet with film_scale": ("conv_tasnet", {"film_scale": True}),
-}
+VARIANTS = {"resunet60 with film_scale": ("resunet", {"blocks_per_level": 2, "film_scale": True})}
 NAMES = [*SEPARATORS, *VARIANTS]
 SAMPLES = 2_345  # no multiple of a hop or of a stride
 MIXTURES, CONDITIONS = noise(2, SAMPLES), noise(2, 7, seed=1)
@@ -238,14 +235,15 @@ def test_film_scales_and_shifts_each_channel_of_each_row(shape):
     """And at first it only shifts."""
     x = noise(*shape)
     module = NormFilm(0.9, None, jnp.float32, film_scale=True, activation=nn.relu)
-    at_first = module.init(jax.random.key(0), x, CONDITIONS, False)
+    at_first = jit(module.init, static_argnums=3)(jax.random.key(0), x, CONDITIONS, False)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(at_first["params"]["film_scale"]))
     variables = drawn(at_first)
     params = variables["params"]
     scale, shift = (CONDITIONS @ params[name]["kernel"] + params[name]["bias"] for name in ("film_scale", "film"))
     normalised = x / np.sqrt(1 + 1e-5) * params["bn"]["scale"] + params["bn"]["bias"]
     expected = [np.maximum(row * (1 + a) + b, 0.0) for row, a, b in zip(normalised, scale, shift, strict=True)]
-    np.testing.assert_allclose(module.apply(variables, x, CONDITIONS, False), expected, atol=1e-5)
+    found = jit(module.apply, static_argnums=3)(variables, x, CONDITIONS, False)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dilation", [1, 4, 40])
