@@ -69,18 +69,10 @@ def separator(scale: str, name: str, kind: str = "resunet30") -> ml_collections.
     config.separator = ml_collections.ConfigDict(SEPARATORS[scale][kind])
     config.evaluation.every = 0  # the trained model is evaluated, by the average and other protocols
     if scale == "small":
-        config.steps = 400
-        config.batch_size = 8
-        config.log_every = 20
-        config.checkpoint_every = 100
-        config.checkpoints_kept = 1
+        _shorten(config, steps=400, batch_size=8)
         config.half_weights = True
-        config.data.split = "train"
-        config.data.workers = 0
         config.query.hidden = 256
         config.optimiser.schedule = "cosine"  # the paper's first 30,000 steps only warm up
-        config.optimiser.learning_rate = 2e-3
-        config.optimiser.warmup_steps = 40
         config.optimiser.clip_norm = 5.0
     return config
 
@@ -98,12 +90,7 @@ def tagger(scale: str, name: str, kind: str) -> ml_collections.ConfigDict:
     config.tagger = ml_collections.ConfigDict({"kind": kind} | TAGGERS[scale][kind])
     if scale == "small":
         config.tagger.update(SMALL_TAGGER)
-        config.steps = 600
-        config.batch_size = 16
-        config.log_every = 100
-        config.checkpoint_every = 300
-        config.checkpoints_kept = 1
-        config.data.split = "train"
+        _shorten(config, steps=600, batch_size=16)
         config.data.clip_seconds = 2.0
         config.data.loudest = True
         config.data.gain_range_db = 6.0
@@ -111,8 +98,18 @@ def tagger(scale: str, name: str, kind: str) -> ml_collections.ConfigDict:
         config.data.mixup_alpha = 5.0
         config.data.mixup_share = 0.5
         config.data.mixup_union = True
-        config.data.workers = 0
-        config.optimiser.learning_rate = 2e-3
-        config.optimiser.warmup_steps = 100
         config.optimiser.weight_decay = 1e-3
     return config
+
+
+def _shorten(config: ml_collections.ConfigDict, steps: int, batch_size: int) -> None:
+    """What both tasks have in common at the small scale."""
+    config.steps = steps
+    config.batch_size = batch_size
+    config.log_every = steps // 20
+    config.checkpoint_every = steps // 4
+    config.checkpoints_kept = 1
+    config.data.split = "train"
+    config.data.workers = 0
+    config.optimiser.learning_rate = 2e-3
+    config.optimiser.warmup_steps = steps // 10

@@ -57,7 +57,8 @@ def synthesise(kind: str, seconds: float, rate_hz: int, seed: int) -> np.ndarray
     return (0.5 * sound).astype(np.float32)
 
 
-LONGEST = ("test_paper.py", "test_hosts.py", "test_resume.py", "test_cli.py", "test_parity.py")  # of those in one piece
+# Of those in one piece.
+LONGEST = ("test_paper.py", "test_hosts.py", "test_resume.py", "test_grid.py", "test_cli.py", "test_parity.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

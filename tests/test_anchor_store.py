@@ -162,14 +162,14 @@ def test_a_margin_that_training_would_exceed_is_refused(stored):
     (whole, out), (store, _), margin, made = stored
     for folder in (store, made.folder, made.folder.parent):
         assert anchor_store.is_store(folder)
-        anchor_store.check_margin(folder, SEGMENT, margin)
+        anchor_store.check_stored(folder, SEGMENT, margin)
         with pytest.raises(
             ValueError, match=rf"store: holds {margin / 32000:g} s .*, and 0\.501 s are .*--margin 0\.501"
         ):
-            anchor_store.check_margin(folder, SEGMENT, 16_001)
+            anchor_store.check_stored(folder, SEGMENT, 16_001)
     for folder in (whole, out, out / "nothing"):
         assert not anchor_store.is_store(folder)
-        anchor_store.check_margin(folder, SEGMENT, 16_001)
+        anchor_store.check_stored(folder, SEGMENT, 16_001)
 
 
 def test_training_reads_no_store_that_has_too_little(stored):

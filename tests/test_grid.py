@@ -26,7 +26,6 @@ from uss_jax.grid import cells, plan, results, table
 from uss_jax.training.tasks import make_task
 
 CELLS = sorted((ROOT / "configs" / "grid").glob("*.py"))
-SHORT = ["steps=4", "log_every=2", "checkpoint_every=2", "batch_size=4", "optimiser.warmup_steps=1"]
 
 
 @pytest.fixture(autouse=True)
@@ -223,6 +222,15 @@ def test_differences_are_of_the_same_items_alone(tones, tmp_path, change):
     assert "difference" not in collected["separators"][1]["evaluations"]["folder/average"]
 
 
+def test_results_of_other_data_in_the_same_place_are_refused(tones, tmp_path, monkeypatch):
+    of = study(tmp_path, dataset=tones.dataset, models=MODELS)
+    (job,) = runs_of(of, "paper").values()
+    finished(of, job, np.ones((2, 3)))
+    monkeypatch.setattr(dataset.Clips, "fingerprint", lambda _: "other")
+    with pytest.raises(ValueError, match=r"dataset was '[0-9a-f]{64}' and is 'other'"):
+        results.read(job, of)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -251,9 +259,8 @@ def test_results_of_another_study_are_neither_taken_nor_shown(tones, tmp_path, c
 # The command
 
 
-def grid(folder, *options, configs=("paper",)):
-    paths = [str(ROOT / "configs" / "grid" / f"{name}.py") for name in configs]
-    return [*paths, f"--workdir={folder}", "--set", *SHORT, *options]
+def grid(folder, *options):
+    return [str(ROOT / "configs" / "grid" / "paper.py"), f"--workdir={folder}", *options]
 
 
 def test_wrong_usage_and_input_are_told_in_a_sentence(tones, tmp_path, capsys, monkeypatch):
@@ -274,16 +281,26 @@ def test_wrong_usage_and_input_are_told_in_a_sentence(tones, tmp_path, capsys, m
     assert exit.value.code == 2
 
 
-@pytest.fixture(scope="module")
-def tagger(tmp_path_factory):
-    """A model that is tagger and finds anchors, with random weights and segments of two seconds."""
-    folder = tmp_path_factory.mktemp("tagger") / "model"
-    tagger = {"kind": "cnn14_decision_level_max", "patch": [2, 4], "widths": [8, 8], "embedding_size": 8}
+def random_tagger(folder, kind):
+    """Writes a small tagger with random weights and segments of two seconds. Returns its model directory."""
+    tagger = {"kind": kind, "patch": [2, 4], "widths": [8, 8], "embedding_size": 8}
     config = {"name": "small", "segment_seconds": 2.0, "classes": [], "tagger": tagger}
     networks = model_dir.build_networks(config, {})
     variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(0)))
-    model_dir.save(folder, model_dir.build_networks(config, variables), card="")
-    return folder
+    model_dir.save(folder / "model", model_dir.build_networks(config, variables), card="")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory):
+    """One that finds anchors and has no embedding."""
+    return random_tagger(tmp_path_factory.mktemp("tagger"), "cnn14_decision_level_max")
+
+
+@pytest.fixture(scope="module")
+def with_embedding(tmp_path_factory):
+    """One that gives latent queries, too."""
+    return random_tagger(tmp_path_factory.mktemp("cnn14"), "cnn14")
 
 
 def start(folder, *options, configs, steps):
@@ -346,18 +363,6 @@ def test_what_fails_is_named_and_the_others_go_on(tones, tagger, tmp_path):
     assert "missing: neither a known model" in out
     assert "Traceback" not in out + error
     assert list(scores(tmp_path / "work")) == ["paper"]
-
-
-@pytest.fixture(scope="module")
-def with_embedding(tmp_path_factory):
-    """A tagger with random weights that gives latent queries, too."""
-    folder = tmp_path_factory.mktemp("cnn14") / "model"
-    tagger = {"kind": "cnn14", "patch": [2, 4], "widths": [8, 8], "embedding_size": 8}
-    config = {"name": "small", "segment_seconds": 2.0, "classes": [], "tagger": tagger}
-    networks = model_dir.build_networks(config, {})
-    variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(0)))
-    model_dir.save(folder, model_dir.build_networks(config, variables), card="")
-    return folder
 
 
 def zeros(networks, key):

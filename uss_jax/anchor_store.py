@@ -30,7 +30,7 @@ def is_store(folder: Path) -> bool:
     return _find(folder) is not None
 
 
-def check_margin(folder: Path, segment_samples: int, needed_samples: int) -> None:
+def check_stored(folder: Path, segment_samples: int, needed_samples: int) -> None:
     """Raises ValueError where a store holds less than training reads; other datasets hold all.
 
     Args:

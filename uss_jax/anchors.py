@@ -62,14 +62,11 @@ class Anchors:
         as_sure = np.flatnonzero(self.confidence == surest[self.label])
         _, first = np.unique(self.label[as_sure], return_index=True)
         keep[as_sure[first]] = True
-        return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
+        return self._kept(keep)
 
     def of_clips(self, wanted: np.ndarray) -> "Anchors":
-        """The anchors of some clips, (clips,) bool. Raises ValueError where there are none."""
-        keep = wanted[self.clip]
-        if not keep.any():
-            raise ValueError("no anchor is left: no clip is longer than an anchor")
-        return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
+        """The anchors of some clips, (clips,) bool."""
+        return self._kept(wanted[self.clip])
 
     def of_few_clips(self, per_class: int) -> "Anchors":
         """The anchors of at most so many clips of each class: always the same ones, chosen at random."""
@@ -77,6 +74,10 @@ class Anchors:
         order = np.lexsort((rank, self.label))
         first = np.searchsorted(self.label[order], self.label[order])
         keep = np.sort(order[np.arange(len(order)) - first < per_class])
+        return self._kept(keep)
+
+    def _kept(self, keep: np.ndarray) -> "Anchors":
+        """Some of the anchors, by a mask or by their numbers."""
         return Anchors(self.clip[keep], self.label[keep], self.start[keep], self.confidence[keep])
 
 

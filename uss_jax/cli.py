@@ -14,6 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uss_jax import arguments
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -102,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--held-out", metavar="COLUMN=VALUE", help="rows that go to the split `validation`, as fold=4")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     engine = command.add_mutually_exclusive_group()
-    engine.add_argument("--workers", type=_positive, metavar="N", help="processes; default one for each CPU")
+    engine.add_argument("--workers", type=arguments.positive, metavar="N", help="processes; default one for each CPU")
     engine.add_argument("--beam", metavar="OPTIONS", help='run by Apache Beam, as --beam="--runner=FlinkRunner"')
 
     command = add("anchors", anchors, "mine the anchors of a dataset")
@@ -110,15 +112,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", required=True, metavar="NAME_OR_DIR")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument("--splits", nargs="+", metavar="SPLIT", help="default all")
-    command.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="clips on each device at once")
-    command.add_argument("--workers", type=_positive, default=2, metavar="N", help="threads or processes that read")
-    command.add_argument("--seconds", type=_length, metavar="S", help="of an anchor; default the model's, 2 s")
+    command.add_argument(
+        "--batch-size", type=arguments.positive, default=8, metavar="N", help="clips on each device at once"
+    )
+    command.add_argument(
+        "--workers", type=arguments.positive, default=2, metavar="N", help="threads or processes that read"
+    )
+    command.add_argument("--seconds", type=arguments.length, metavar="S", help="of an anchor; default the model's, 2 s")
     command.add_argument("--store", action="store_true", help="also write DIR/store, a dataset of the anchors alone")
-    command.add_argument("--margin", type=_seconds, default=0.0, metavar="S", help="seconds stored on either side")
+    command.add_argument(
+        "--margin", type=arguments.seconds, default=0.0, metavar="S", help="seconds stored on either side"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace anchors of another dataset or model")
     command.add_argument("--multihost", action="store_true", help="this process is one of several, each on its host")
     command.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster tells it")
-    command.add_argument("--processes", type=_positive, metavar="N", help="of all hosts")
+    command.add_argument("--processes", type=arguments.positive, metavar="N", help="of all hosts")
     command.add_argument("--process", type=int, metavar="I", help="this one, 0 to N − 1")
     return parser
 
@@ -138,7 +146,12 @@ def _add_separate(command: argparse.ArgumentParser) -> None:
     )
     wanted.add_argument("--embedding", type=Path, metavar="F.npy", help="a query made by `uss-jax embed`")
     wanted.add_argument(
-        "--span", nargs="+", type=_span, default=[], metavar="A-B", help="one stem of what sounds from second A to B"
+        "--span",
+        nargs="+",
+        type=arguments.span,
+        default=[],
+        metavar="A-B",
+        help="one stem of what sounds from second A to B",
     )
     how = command.add_argument_group("how")
     how.add_argument(
@@ -162,43 +175,6 @@ def _add_separate(command: argparse.ArgumentParser) -> None:
     out.add_argument("--format", choices=FORMATS, default="wav", help="of the stems, default wav")
     out.add_argument("--subtype", choices=SUBTYPES, help="default FLOAT for wav, PCM_24 for flac")
     out.add_argument("--no-report", action="store_true", help="no report.html")
-
-
-def _span(text: str) -> tuple[float, float]:
-    """Onset and offset in seconds, of an argument such as 3.2-5."""
-    onset, _, offset = text.partition("-")
-    try:
-        span = float(onset), float(offset)
-    except ValueError:
-        span = (0.0, 0.0)
-    if not 0.0 <= span[0] < span[1] < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected two times in seconds, as 3.2-5")
-    return span
-
-
-def _positive(text: str) -> int:
-    """A count of at least 1, of an argument."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    """A time of 0 or more, of an argument."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected seconds, 0 or more")
-    return seconds
-
-
-def _length(text: str) -> float:
-    """A time of more than 0, of an argument."""
-    if not (seconds := _seconds(text)):
-        raise argparse.ArgumentTypeError(f"{text}: expected more than 0 seconds")
-    return seconds
 
 
 def separate(args: argparse.Namespace) -> None:

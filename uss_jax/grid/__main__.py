@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from uss_jax import dataset, progress
+from uss_jax import arguments, dataset, progress
 from uss_jax.evaluation.registry import BENCHMARKS
 from uss_jax.grid import cells, plan, table, workers
 
@@ -20,8 +20,8 @@ PROTOCOLS = ("average", "oracle", "label")
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses arguments and runs the study. Returns the exit status."""
     parser = _parser()
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    args = parser.parse_args(arguments)
+    given = sys.argv[1:] if argv is None else list(argv)
+    args = parser.parse_args(given)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: runs are saved
     try:
         study = plan.Study(
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = cells.load(args.configs, args.scale, {"separator": args.set, "tagger": args.set_tagger})
         _check(args, study, found)
         stages = plan.stages(study, found, list(dict.fromkeys(args.seeds)))
-        command = shlex.join(["python", "-m", "uss_jax.grid", *arguments])
+        command = shlex.join(["python", "-m", "uss_jax.grid", *given])
         text, failed = _run(study, stages, args, command)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"uss_jax.grid: {error}\n")
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=_seed, default=[0], metavar="N", help="of the separators, default 0")
     parser.add_argument(
         "--processes",
-        type=_positive,
+        type=arguments.positive,
         default=1,
         metavar="N",
         help="at once, each with a GPU, or a share of the cores, of its own; default 1, with all",
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", metavar="NAME", help="the configuration that others are compared with")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=["average", "oracle"], help="of queries")
     parser.add_argument(
-        "--per-class", type=_positive, default=100, metavar="N", help="items of each class, default 100"
+        "--per-class", type=arguments.positive, default=100, metavar="N", help="items of each class, default 100"
     )
     parser.add_argument(
         "--model", nargs="+", type=_pair, default=[], metavar="TAGGER=NAME_OR_DIR", help="taken instead of training it"
@@ -114,12 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="in all separators' configurations")
     parser.add_argument("--set-tagger", nargs="+", default=[], metavar="FIELD=VALUE", help="in all taggers'")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected 1 or more")
-    return int(text)
 
 
 def _seed(text: str) -> int:

@@ -222,11 +222,14 @@ def _anchors(config: Any, clips: Clips, anchor_samples: int) -> Anchors:
             raise ValueError("data.shift_seconds and data.least_confidence are for mined anchors")
         anchors = anywhere(clips, anchor_samples, config.seed)
         if data.anchors_from == "in_clip":  # of a clip that is no longer all parts are the same
-            anchors = anchors.of_clips(clips.samples > anchor_samples)
+            longer = clips.samples > anchor_samples
+            if not longer.any():
+                raise ValueError(f"{folder}: no clip is longer than data.anchor_seconds ({data.anchor_seconds:g} s)")
+            anchors = anchors.of_clips(longer)
     else:
         check_length(data.anchors, clips, anchor_samples)
         faster = (data.speed_range - 1) * anchor_samples
-        anchor_store.check_margin(folder, anchor_samples, math.ceil(data.shift_seconds * SAMPLE_RATE_HZ + faster))
+        anchor_store.check_stored(folder, anchor_samples, math.ceil(data.shift_seconds * SAMPLE_RATE_HZ + faster))
         anchors = load_anchors(data.anchors, clips).at_least(data.least_confidence)
     return anchors.of_few_clips(data.clips_per_class) if data.clips_per_class else anchors
 
