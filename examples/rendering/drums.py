@@ -6,7 +6,7 @@ import numpy as np
 from make_yard import RATE_HZ, Rng, samples
 
 from rendering import music
-from rendering.blocks import Sound, add, between, burst, high_pass, low_pass, modes
+from rendering.blocks import Sound, add, between, burst, fading, high_pass, low_pass, modes
 
 Stroke = Callable[[Rng, float], Sound]  # of a loudness, 0 to 1
 
@@ -62,16 +62,18 @@ def snare_drum(rng: Rng) -> Stroke:
     return stroke
 
 
-def metal(rng: Rng, low_hz: float, decay_s: float, noisy: float, count: int = 160) -> Stroke:
-    """A plate of metal with dense modes: a cymbal. The higher ones speak a little later, and die sooner."""
+def metal(rng: Rng, low_hz: float, decay_s: float, noisy: float, count: int = 400) -> Stroke:
+    """A plate of metal with dense modes: a cymbal. The higher ones die sooner."""
     hz = np.sort(low_hz * (14500 / low_hz) ** (rng.random(count) ** 0.7))
     gain = rng.lognormal(0.0, 0.7, count) * np.minimum(1.0, (hz / 3000) ** 0.7)
     fall_s = decay_s * rng.lognormal(0, 0.4, count) * (hz / 4000) ** -0.5
     dark_db = rng.uniform(-14, 0)
+    seconds = min(6 * decay_s, 4.0)
+    rings = [modes(seconds, hz, fall_s, gain, rng.uniform(0, 2 * np.pi, count)) for _ in range(3)]
+    end = fading(seconds, 0.0, 0.5 * seconds)
 
     def stroke(rng: Rng, loud: float) -> Sound:
-        seconds = min(6 * decay_s, 4.0)
-        x = modes(seconds, hz, fall_s, gain, rng.uniform(0, 2 * np.pi, count))
+        x = end * rings[rng.integers(len(rings))]
         x /= np.sqrt(np.mean(x[: samples(0.02)] ** 2))
         add(x, noisy * burst(rng, 0.6 * decay_s, [(low_hz, -20), (5000, 0), (15000, dark_db)]))
         add(x, 0.7 * loud * burst(rng, 0.003, [(500, -6), (4000, 0), (15000, 0)]))

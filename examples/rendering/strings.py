@@ -24,7 +24,7 @@ from rendering.blocks import (
 )
 
 TAIL_S = 0.4  # how long a damped string is still heard
-MOST_PARTIALS = 70
+MOST_PARTIALS = 110
 
 
 def partials(hz: float, stiffness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +111,8 @@ def plucked(
 def acoustic_guitar(rng: Rng) -> Instrument:
     """Steel or nylon strings on a wooden box, with a pick or fingers."""
     is_steel = rng.random() < 0.6
-    pluck, cut_hz = rng.uniform(0.08, 0.35), between(rng, 2500, 9000) if is_steel else between(rng, 900, 3000)
-    decay_s, damping_hz = between(rng, 0.35, 1.2), between(rng, 1500, 6000) if is_steel else between(rng, 700, 2000)
+    pluck, cut_hz = rng.uniform(0.08, 0.35), between(rng, 3500, 14000) if is_steel else between(rng, 1200, 4500)
+    decay_s, damping_hz = between(rng, 0.35, 1.2), between(rng, 2000, 9000) if is_steel else between(rng, 900, 3000)
     pick = between(rng, 0.01, 0.2)
     air, wood = between(rng, 85, 125), resonances(rng, 150, 6000, 120, between(rng, 0.3, 1.2))
     wood = add(wood, between(rng, 0.01, 0.04) * modes(0.1, np.array([air, 2 * air]), np.full(2, 0.03), np.ones(2)))
@@ -129,15 +129,15 @@ def acoustic_guitar(rng: Rng) -> Instrument:
 def electric_guitar(rng: Rng) -> Instrument:
     """Strings, a pickup, an amplifier from clean to heavily overdriven, and its loudspeaker."""
     pluck, pickup = rng.uniform(0.06, 0.25), rng.uniform(0.06, 0.28)
-    decay_s, cut_hz = between(rng, 0.5, 2.5), between(rng, 2000, 7000)
-    pickup_hz, speaker_hz = between(rng, 2200, 5500), between(rng, 3200, 6000)
+    decay_s, cut_hz = between(rng, 0.5, 2.5), between(rng, 3000, 12000)
+    pickup_hz, speaker_hz = between(rng, 2800, 7500), between(rng, 3800, 9000)
     gain = between(rng, 0.4, 40.0)
     bias, hill = rng.uniform(0, 0.4), resonances(rng, 120, 4500, 30, 1.2, quality=3.0)
     muted, vibrato = rng.random() < 0.2, rng.uniform(0, 35)
 
     def note(rng: Rng, hz: float, seconds: float, loud: float) -> Sound:
         ringing = (0.09 if muted else decay_s) * (hz / 200) ** -0.3
-        x = plucked(rng, hz, seconds, loud, pluck, cut_hz, ringing, 2500)
+        x = plucked(rng, hz, seconds, loud, pluck, cut_hz, ringing, 4000)
         shift = samples(pickup / hz)  # the wave passes the pickup twice, turned around at the bridge
         x = x - 0.9 * np.append(np.zeros(shift), x[:-shift])
         t = np.arange(len(x)) / RATE_HZ
@@ -155,12 +155,12 @@ def electric_guitar(rng: Rng) -> Instrument:
 
 def bass_guitar(rng: Rng) -> Instrument:
     """Played with fingers, a pick or a slapping thumb, straight into the desk or through an amplifier."""
-    cut_hz, pluck = between(rng, 350, 3500), rng.uniform(0.06, 0.3)
+    cut_hz, pluck = between(rng, 500, 5000), rng.uniform(0.06, 0.3)
     decay_s, click = between(rng, 0.4, 2.0), between(rng, 0.005, 0.12)
     gain, bias, tone_hz = between(rng, 0.3, 4.0), rng.uniform(0, 0.2), between(rng, 900, 6000)
 
     def note(rng: Rng, hz: float, seconds: float, loud: float) -> Sound:
-        x = plucked(rng, hz, seconds, loud, pluck, cut_hz, decay_s, 700)
+        x = plucked(rng, hz, seconds, loud, pluck, cut_hz, decay_s, 1000)
         return add(x, click * loud * burst(rng, 0.004, [(150, 0), (1500, 0), (5000, -18), (12000, -40)]))
 
     def finish(x: Sound) -> Sound:

@@ -65,8 +65,8 @@ class Bow(NamedTuple):
 def draw_bow(rng: Rng, is_high: bool) -> Bow:
     """A player at random."""
     return Bow(
-        soft_hz=between(rng, 700, 2200),
-        loud_hz=between(rng, 2500, 8000),
+        soft_hz=between(rng, 1000, 3500),
+        loud_hz=between(rng, 4000, 14000),
         rasp=between(rng, 0.008, 0.1),
         attack_s=between(rng, 0.03, 0.2),
         vibrato_cents=rng.uniform(0, 35) if is_high else rng.uniform(0, 28),
@@ -188,7 +188,7 @@ CLARINET = Blown(
     (0, 8), (0.0, 0.06),
 )  # fmt: skip
 SAXOPHONE = Blown(
-    46, 82, (700, 1500), (2500, 7000), (0.3, 0.9), (0.8, 1.3), (500, 1500), (0.8, 3.0), (0.02, 0.2), (0.02, 0.08),
+    46, 82, (700, 1500), (2500, 7000), (0.3, 0.9), (0.8, 1.3), (500, 1500), (0.8, 3.0), (0.008, 0.15), (0.02, 0.08),
     (5, 35), (0.02, 0.12),
 )  # fmt: skip
 TRUMPET = Blown(
