@@ -114,7 +114,7 @@ def add(x: Sound, y: Sound, at_s: float = 0.0) -> Sound:
 def resonances(rng: Rng, low_hz: float, high_hz: float, count: int, direct: float, quality: float = 12.0) -> Sound:
     """How a box answers to a knock: some of the sound itself, and modes between two frequencies."""
     hz = np.exp(np.sort(rng.uniform(np.log(low_hz), np.log(high_hz), count)))
-    gain = rng.lognormal(0.0, 0.5, count) * rng.choice([-1, 1], count) * np.sqrt(hz / hz.mean())
+    gain = rng.lognormal(0.0, 0.5, count) * rng.choice([-1, 1], count) * (hz / hz.mean()) ** 0.85
     decay_s = quality * rng.lognormal(0.0, 0.4, count) / (np.pi * hz)
     reply = modes(0.12, hz, decay_s, gain, rng.uniform(0, 2 * np.pi, count)) * fading(0.12, 0.0, 0.03)
     reply /= np.sqrt(np.sum(reply**2))

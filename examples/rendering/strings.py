@@ -101,7 +101,7 @@ def plucked(
       damping_hz: partials above it die away sooner.
     """
     k, pitch = partials(hz, 4e-5)
-    gain = np.sin(k * np.pi * pluck * rng.uniform(0.85, 1.15)) / k * np.exp(-pitch / (cut_hz * (0.4 + loud)))
+    gain = np.sin(k * np.pi * pluck * rng.uniform(0.85, 1.15)) * k**-0.7 * np.exp(-pitch / (cut_hz * (0.4 + loud)))
     fall_s = decay_s / (1 + pitch / damping_hz) * rng.lognormal(0, 0.2, len(k))
     both = np.append(pitch, pitch * 2 ** (rng.normal(0, 0.8, len(k)) / 1200))  # it swings in two planes
     x = modes(min(seconds + TAIL_S, 5.0), both, np.append(fall_s, 2.2 * fall_s), np.append(gain, 0.4 * gain))

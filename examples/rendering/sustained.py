@@ -94,7 +94,7 @@ def bowed(rng: Rng, hz: float, seconds: float, loud: float, bow: Bow) -> Sound:
 
 def bowed_instrument(rng: Rng, low: int, high: int, body_hz: float, is_high: bool) -> Instrument:
     """One player and one wooden body, whose lowest mode is at `body_hz`; now and then plucked, or with tremolo."""
-    bow, wood = draw_bow(rng, is_high), resonances(rng, body_hz, 22 * body_hz, 70, between(rng, 0.3, 1.0))
+    bow, wood = draw_bow(rng, is_high), resonances(rng, body_hz, 6000, 90, between(rng, 0.3, 1.0))
     hill_hz = between(rng, 1800, 3200) * (1.0 if is_high else 0.7)
     way = rng.choice(["bow", "tremolo", "pluck"], p=[0.84, 0.06, 0.1])
 
@@ -130,7 +130,7 @@ def cello(rng: Rng) -> Instrument:
 def string_section(rng: Rng) -> Instrument:
     """Five to nine players, none of whom is quite in tune or in time."""
     players = [draw_bow(rng, is_high=True) for _ in range(rng.integers(5, 10))]
-    wood = resonances(rng, 130, 5000, 120, between(rng, 0.5, 1.2))
+    wood = resonances(rng, 130, 7000, 120, between(rng, 0.5, 1.2))
     apart_cents, apart_s = between(rng, 4, 14), between(rng, 0.01, 0.06)
     slowness = between(rng, 1.0, 2.5)
 

@@ -1,0 +1,125 @@
+"""The rendered instruments of examples/: pitches, seeds, folds and tables; and clips cut from stems."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from uss_jax import audioset, weak_labels
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+sys.path.append(str(EXAMPLES))
+import render_instruments  # noqa: E402
+import stems_as_clips  # noqa: E402
+from rendering import general_midi  # noqa: E402
+from rendering.blocks import modes  # noqa: E402
+
+RATE_HZ = 32000
+
+
+def run(script: str, *args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, EXAMPLES / script, *args]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def pitch_near(x: np.ndarray, hz: float) -> float:
+    """The pitch whose period x repeats best, within a major third of `hz`."""
+    spectrum = np.abs(np.fft.rfft(x, 2 * len(x))) ** 2
+    likeness = np.fft.irfft(spectrum, 16 * len(spectrum))  # 8 values for each lag of a sample
+    rate_hz = RATE_HZ * len(likeness) / (2 * len(x))
+    shortest, longest = int(rate_hz / hz / 1.26), int(rate_hz / hz * 1.26)
+    return rate_hz / (shortest + np.argmax(likeness[shortest:longest]))
+
+
+@pytest.mark.parametrize("category", render_instruments.PITCHED)
+@pytest.mark.parametrize("timbre", [0, 1])
+def test_notes_sound_at_the_pitch_asked_for(category, timbre):
+    instrument = render_instruments.PITCHED[category](np.random.default_rng(timbre))
+    hz = 440 * 2 ** (((instrument.low + instrument.high) // 2 - 69) / 12)
+    x = instrument.finish(instrument.note(np.random.default_rng(7), hz, 0.7, 0.6))
+    assert np.isfinite(x).all()
+    assert np.abs(x).max() > 1e-3
+    assert pitch_near(x[RATE_HZ // 10 :], hz) == pytest.approx(hz, rel=0.01)
+
+
+@pytest.mark.parametrize("category", [*render_instruments.DRUMS, "piano", "violin"])
+def test_a_clip_is_given_by_its_seed_and_number(category):
+    first, note = render_instruments.clip(category, 0, seed=3)
+    again, _ = render_instruments.clip(category, 0, seed=3)
+    assert first.shape == (5 * RATE_HZ,)
+    assert np.abs(first).max() > 32767 / 10
+    assert note
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, render_instruments.clip(category, 1, seed=3)[0])
+    assert not np.array_equal(first, render_instruments.clip(category, 0, seed=4)[0])
+
+
+def test_modes_are_damped_sines():
+    hz, decay_s, gain = np.array([200.0, 777.0]), np.array([0.1, 0.02]), np.array([1.0, -0.5])
+    t = np.arange(3000)[:, None] / RATE_HZ
+    expected = (gain * np.exp(-t / decay_s) * np.sin(2 * np.pi * hz * t + 0.3)).sum(axis=1)
+    np.testing.assert_allclose(modes(3000 / RATE_HZ, hz, decay_s, gain, 0.3), expected, atol=1e-9)
+
+
+def test_the_command_writes_a_set_that_can_be_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(render_instruments, "CATEGORIES", ("electric_piano", "hi_hat"))
+    render_instruments.render(tmp_path / "set", 5, seed=0)
+    clips = weak_labels.read_labels(tmp_path / "set" / "weak_labels.csv", tmp_path / "set" / "audio")
+    assert len(clips) == 10
+    assert audioset.class_names(clips[0].labels) == ["Piano", "Electric piano"]
+    assert audioset.class_names(clips[9].labels) == ["Cymbal", "Hi-hat"]
+    assert clips[0].record().samples.shape == (5 * RATE_HZ,)
+    assert [row["fold"] for row in rows(tmp_path / "set" / "meta.csv")] == ["1", "2", "3", "4", "1"] * 2
+
+
+def test_every_category_has_classes():
+    assert set(render_instruments.CLASSES) == set(render_instruments.CATEGORIES)
+    assert all(render_instruments.mids(category) for category in render_instruments.CATEGORIES)
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [(("--clips", 0), "--clips must be 1 or more"), ((), "exists already")],
+)
+def test_wrong_input_is_told_in_a_sentence(tmp_path, args, reason):
+    done = run("render_instruments.py", "--out", tmp_path, *args)
+    assert done.returncode == 1
+    assert done.stderr.startswith("render_instruments.py: ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_stems_of_training_tracks_become_clips_where_they_sound(tmp_path):
+    stems = {"S00": (33, "Bass"), "S01": (128, "Drums"), "S02": (106, "Ethnic")}  # a shamisen has no class
+    for split in ("train", "test"):
+        track = tmp_path / split / f"Track-{split}"
+        (track / "stems").mkdir(parents=True)
+        x = np.sin(np.arange(11 * RATE_HZ)) * np.repeat([0.0, 0.5], [5 * RATE_HZ, 6 * RATE_HZ])
+        for file in ("mix", *(f"stems/{key}" for key in stems)):
+            soundfile.write(track / f"{file}.flac", x, RATE_HZ)
+        about = {
+            key: {"program_num": program, "inst_class": family, "plugin_name": "p"}
+            for key, (program, family) in stems.items()
+        }
+        (track / "metadata.yaml").write_text(yaml.safe_dump({"stems": about}))
+    stems_as_clips.write_clips(tmp_path, tmp_path / "out")
+    clips = weak_labels.read_labels(tmp_path / "out" / "weak_labels.csv", tmp_path / "out" / "audio")
+    assert [clip.name for clip in clips] == ["Track-train-S00-1.flac", "Track-train-S01-1.flac"]
+    assert audioset.class_names(clips[0].labels) == ["Bass guitar"]
+    assert {row["fold"] for row in rows(tmp_path / "out" / "meta.csv")} == {"1"}
+
+
+def test_every_program_of_general_midi_has_known_classes_or_none():
+    cells = [general_midi.mids(program) for program in range(129)]
+    assert cells.count("") < 30
+    assert cells[0] == audioset.find_class("Piano").mid
