@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 import render_instruments  # noqa: E402
 import stems_as_clips  # noqa: E402
-from rendering import general_midi  # noqa: E402
+from rendering import drums, general_midi  # noqa: E402
 from rendering.blocks import modes  # noqa: E402
 
 RATE_HZ = 32000
@@ -42,17 +42,24 @@ def pitch_near(x: np.ndarray, hz: float) -> float:
 
 
 @pytest.mark.parametrize("category", render_instruments.PITCHED)
-@pytest.mark.parametrize("timbre", [0, 1])
-def test_notes_sound_at_the_pitch_asked_for(category, timbre):
-    instrument = render_instruments.PITCHED[category](np.random.default_rng(timbre))
+def test_notes_sound_at_the_pitch_asked_for(category):
+    instrument = render_instruments.PITCHED[category](np.random.default_rng(0))
     hz = 440 * 2 ** (((instrument.low + instrument.high) // 2 - 69) / 12)
-    x = instrument.finish(instrument.note(np.random.default_rng(7), hz, 0.7, 0.6))
+    x = instrument.finish(instrument.note(np.random.default_rng(7), hz, 0.5, 0.6))
     assert np.isfinite(x).all()
     assert np.abs(x).max() > 1e-3
     assert pitch_near(x[RATE_HZ // 10 :], hz) == pytest.approx(hz, rel=0.01)
 
 
-@pytest.mark.parametrize("category", [*render_instruments.DRUMS, "piano", "violin"])
+def test_every_part_of_a_drum_kit_sounds_and_dies_away():
+    for part, strokes in drums.drum_kit(np.random.default_rng(0)).items():
+        for stroke in strokes:
+            x = stroke(np.random.default_rng(1), 0.8)
+            assert np.abs(x).max() > 0.05, part
+            assert np.abs(x[-100:]).max() < 0.02 * np.abs(x).max(), part
+
+
+@pytest.mark.parametrize("category", ["piano", "violin", "bass_drum", "hi_hat"])
 def test_a_clip_is_given_by_its_seed_and_number(category):
     first, note = render_instruments.clip(category, 0, seed=3)
     again, _ = render_instruments.clip(category, 0, seed=3)
@@ -78,7 +85,7 @@ def test_the_command_writes_a_set_that_can_be_trained_on(tmp_path, monkeypatch):
     assert len(clips) == 10
     assert audioset.class_names(clips[0].labels) == ["Piano", "Electric piano"]
     assert audioset.class_names(clips[9].labels) == ["Cymbal", "Hi-hat"]
-    assert clips[0].record().samples.shape == (5 * RATE_HZ,)
+    assert clips[0].record().audio.shape == (5 * RATE_HZ,)
     assert [row["fold"] for row in rows(tmp_path / "set" / "meta.csv")] == ["1", "2", "3", "4", "1"] * 2
 
 
