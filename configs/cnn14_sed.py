@@ -29,6 +29,12 @@ def get_config() -> ml_collections.ConfigDict:
     data.loudest = False  # cut around the loudest part of a clip; otherwise anywhere
     data.gain_range_db = 0.0  # a clip is up to this much louder or softer
     data.speed_range = 1.0  # it is played up to this factor faster or slower
+    data.equaliser_range_db = 0.0  # a random equaliser makes a clip's frequencies up to this much louder or softer
+    data.reverb_share = 0.0  # share of clips that sound in a random room
+    data.noise_share = 0.0  # share of items that coloured noise is added to, 10 to 40 dB below
+    data.source_count = 1  # clips that are mixed in an item, which has all their labels
+    data.most_sources = 0  # an item has from source_count to this many clips; 0 for no more
+    data.level_range_db = 0.0  # a further clip has the energy of the first, or is up to this much louder or softer
     data.class_power = 0.0  # 0: every class equally often; 1: as often as it is in the data
     data.mixup_alpha = 1.0  # of the Beta distribution of mixing weights
     data.mixup_share = 1.0  # share of clips that are mixed with another

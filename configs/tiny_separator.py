@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.anchors_from = "mined"  # or out_of_clip: any part of the clips; in_clip: any parts of one clip are mixed
     data.anchor_seconds = 2.0  # length of an anchor
     data.source_count = 2  # sources in a mixture
+    data.most_sources = 0  # a mixture has from source_count to this many sources; 0 for no more
     data.target_count = 1  # how many of them are to be separated, together
     data.class_power = 0.7  # 0: every class equally often; 1: as often as it is in the data
     data.shift_seconds = 0.5  # an anchor is moved by up to this much
@@ -42,6 +43,9 @@ def get_config() -> ml_collections.ConfigDict:
     data.level_range_db = 3.0  # a partner is up to this much louder or softer than that
     data.gain_range_db = 6.0  # a mixture is up to this much louder or softer
     data.speed_range = 1.1  # sources are played up to this factor faster or slower
+    data.equaliser_range_db = 0.0  # a random equaliser makes a source's frequencies up to this much louder or softer
+    data.reverb_share = 0.0  # share of sources that sound in a random room
+    data.noise_share = 0.0  # share of mixtures that coloured noise is added to, 10 to 40 dB below
     data.label_query_share = 0.3  # share of queries that keep only the labelled classes
     data.workers = 0  # reading processes; 0 reads in threads
 

@@ -14,6 +14,7 @@ from uss_jax import anchor_store, model_dir, queries
 from uss_jax.anchors import Anchors, anywhere, check_length, load_anchors
 from uss_jax.audio import SAMPLE_RATE_HZ
 from uss_jax.dataset import Clips
+from uss_jax.effects import Effects
 from uss_jax.mixtures import ClipSource, MixtureSource, Source
 from uss_jax.model_dir import Networks
 from uss_jax.parallel import AXIS
@@ -89,6 +90,10 @@ def tagger_task(config: Any, items: int) -> Task:
         loudest=config.data.loudest,
         gain_range_db=config.data.gain_range_db,
         speed_range=config.data.speed_range,
+        source_count=config.data.source_count,
+        most_sources=config.data.most_sources,
+        level_range_db=config.data.level_range_db,
+        effects=_effects(config),
     )
 
     inputs = {"dataset": clips.fingerprint()}
@@ -157,6 +162,7 @@ def separator_task(config: Any, items: int) -> Task:
         length=items,
         segment_samples=anchor_samples,
         source_count=config.data.source_count,
+        most_sources=config.data.most_sources,
         target_count=config.data.target_count,
         anchors_from=config.data.anchors_from,
         class_power=config.data.class_power,
@@ -166,6 +172,7 @@ def separator_task(config: Any, items: int) -> Task:
         gain_range_db=config.data.gain_range_db,
         speed_range=config.data.speed_range,
         label_query_share=config.data.label_query_share,
+        effects=_effects(config),
     )
 
     inputs = {"dataset": clips.fingerprint(), "anchors": _digest(anchors), "tagger": digest(kept["tagger"])}
@@ -209,6 +216,11 @@ def separator_task(config: Any, items: int) -> Task:
         validate=validate,
         score="sdri",
     )
+
+
+def _effects(config: Any) -> Effects:
+    """What is done to the sources and mixtures that a model is trained on."""
+    return Effects(**{field.name: config.data[field.name] for field in dataclasses.fields(Effects)})
 
 
 def _anchors(config: Any, clips: Clips, anchor_samples: int) -> Anchors:
