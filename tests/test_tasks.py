@@ -1,0 +1,73 @@
+"""What a configuration says of its data reaches the items that are trained on."""
+
+import numpy as np
+import pytest
+
+from configs import cnn14_sed, resunet30_soft
+from uss_jax import model_dir
+from uss_jax.anchors import anchors_path, anywhere
+from uss_jax.dataset import Clips
+from uss_jax.training.tasks import make_task
+
+SECONDS = 0.5
+
+
+@pytest.fixture(scope="module")
+def anchors(tones, tmp_path_factory):
+    """Folder of anchors anywhere in the clips."""
+    folder, clips = tmp_path_factory.mktemp("anchors"), Clips(tones.dataset, "train")
+    anywhere(clips, round(SECONDS * 32_000), 0).save(anchors_path(folder, "train"), clips)
+    return folder
+
+
+@pytest.fixture
+def make_items(tones, anchors, monkeypatch):
+    """A function (task, fields of data) → items; of the paper's recipes, and with no network made."""
+    monkeypatch.setattr(model_dir, "initial_variables", lambda *_: {"tagger": {"params": {}, "batch_stats": {}}})
+
+    def make(task, **fields):
+        config = {"tagger": cnn14_sed, "separator": resunet30_soft}[task].get_config()
+        config.data.dataset, config.data.split = str(tones.dataset), "train"
+        config.evaluation.every = 0
+        if task == "tagger":
+            config.data.clip_seconds = SECONDS
+        else:
+            config.data.anchors, config.data.anchor_seconds, config.tagger_model = str(anchors), SECONDS, "tiny"
+        config.data.update(fields)
+        return make_task(config, items=8).source.items(range(8))
+
+    return make
+
+
+def changed(items, others):
+    """Names of the arrays that differ in any item."""
+    pairs = list(zip(items, others, strict=True))
+    return {name for name in items[0] if any((one[name] != other[name]).any() for one, other in pairs)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "of_mixtures"),
+    [
+        ("equaliser_range_db", 6.0, {"mixture", "source"}),
+        ("reverb_share", 1.0, {"mixture", "source"}),
+        ("noise_share", 1.0, {"mixture"}),
+        ("most_sources", 4, {"mixture"}),
+    ],
+)
+def test_effects_and_numbers_of_sources_reach_the_items(make_items, field, value, of_mixtures):
+    assert changed(make_items("separator"), make_items("separator", **{field: value})) == of_mixtures
+    of_clips = {"audio", "labels"} if field == "most_sources" else {"audio"}
+    assert changed(make_items("tagger"), make_items("tagger", **{field: value})) == of_clips
+
+
+def test_a_tagger_hears_mixtures_at_levels_within_the_range(make_items):
+    plain, pairs = make_items("tagger"), make_items("tagger", source_count=2)
+    for single, following, pair in zip(plain, plain[1:], pairs, strict=False):
+        np.testing.assert_array_equal(pair["labels"], np.maximum(single["labels"], following["labels"]))
+    assert changed(pairs, make_items("tagger", source_count=2, level_range_db=6.0)) == {"audio"}
+    assert not changed(plain, make_items("tagger", level_range_db=6.0))
+
+
+def test_impossible_shares_are_refused(make_items):
+    with pytest.raises(ValueError, match=r"data\.reverb_share 2: expected 0 to 1"):
+        make_items("tagger", reverb_share=2.0)
