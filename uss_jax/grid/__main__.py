@@ -57,9 +57,6 @@ def _check(args: argparse.Namespace, study: plan.Study, found: Mapping[str, cell
             raise ValueError(f"--benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    if 0 < gpus < args.processes:
-        raise ValueError(f"--processes {args.processes}: there are {gpus} GPUs here")
 
 
 def _run(study: plan.Study, stages: list[list[plan.Job]], args: argparse.Namespace, command: str) -> tuple[str, int]:
@@ -93,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         type=arguments.positive,
         default=1,
         metavar="N",
-        help="at once, each with a GPU, or a share of the cores, of its own; default 1, with all",
+        help="at once, each with a share of the cores, and with a GPU or a share of one; default 1, with all",
     )
     parser.add_argument(
         "--benchmark",

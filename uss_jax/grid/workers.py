@@ -82,16 +82,29 @@ def _begin(slot: int, count: int, folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between jobs
     processes.end_with_parent()
     if count > 1:
-        for variable in VISIBLE:
-            listed = os.environ.get(variable, ",".join(map(str, range(count)))).split(",")
-            os.environ[variable] = listed[slot % len(listed)]
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[slot * len(cores) // count : (slot + 1) * len(cores) // count] or cores)
+        _take_share(slot, count)
 
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _take_share(slot: int, count: int) -> None:
+    """Of the GPUs one, or of the memory of one a part, where there are fewer than processes; of the cores a part."""
+    for variable in VISIBLE:
+        known = os.environ.get(variable)
+        listed = known.split(",") if known else [str(number) for number in range(_gpu_count() or count)]
+        os.environ[variable] = listed[slot % len(listed)]
+        if count > len(listed):
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / -(-count // len(listed)):.3f}")
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[slot * len(cores) // count : (slot + 1) * len(cores) // count] or cores)
+
+
+def _gpu_count() -> int:
+    """NVIDIA's GPUs of this machine; JAX is not asked, for it would take them."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def _do(job: Job, study: Study) -> Outcome:
