@@ -69,7 +69,7 @@ def separator(scale: str, name: str, kind: str = "resunet30") -> ml_collections.
     config.separator = ml_collections.ConfigDict(SEPARATORS[scale][kind])
     config.evaluation.every = 0  # the trained model is evaluated, by the average and other protocols
     if scale == "small":
-        _shorten(config, steps=1000, batch_size=8)
+        _shorten(config, steps=400, batch_size=8)
         config.half_weights = True
         config.query.hidden = 256
         config.optimiser.schedule = "cosine"  # the paper's first 30,000 steps only warm up

@@ -32,12 +32,11 @@ def read(job: Job, study: Study) -> dict[str, Any] | None:
 
 def asked(job: Job, study: Study) -> dict[str, Any]:
     """What a result depends on besides the configuration."""
-    places = {name: str(path) for name, path in study.benchmarks.items()} if job.kind == "separator" else {}
-    return {
-        "dataset": Clips(study.dataset, job.config["data"]["split"]).fingerprint(),
-        "per_class": study.per_class,
-        "benchmarks": places,
-    }
+    found: dict[str, Any] = {"dataset": Clips(study.dataset, job.config["data"]["split"]).fingerprint()}
+    if job.kind == "separator":
+        places = {name: str(path) for name, path in study.benchmarks.items()}
+        found |= {"per_class": study.per_class, "benchmarks": places}
+    return found
 
 
 def difference(config: dict[str, Any], job: Job) -> str:
