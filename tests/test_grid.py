@@ -281,6 +281,31 @@ def test_wrong_usage_and_input_are_told_in_a_sentence(tones, tmp_path, capsys, m
     assert exit.value.code == 2
 
 
+def shares(monkeypatch, count, gpus, visible=None):
+    """What each of so many processes takes on a machine of 8 cores: a GPU, a part of its memory, and cores."""
+    monkeypatch.setattr(workers, "_gpu_count", lambda: gpus)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    taken = []
+    for slot in range(count):
+        environment = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
+        cores = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "environ", environment)
+            patch.setattr(os, "sched_setaffinity", lambda process, given, cores=cores: cores.extend(given))
+            workers._take_share(slot, count)
+        memory = environment.get("XLA_PYTHON_CLIENT_MEM_FRACTION")
+        taken.append((environment["CUDA_VISIBLE_DEVICES"], memory, cores))
+    return taken
+
+
+def test_processes_share_gpus_or_else_cores(monkeypatch):
+    """Each has a GPU of its own while they last; then several have a part of one's memory."""
+    assert shares(monkeypatch, 2, gpus=2) == [("0", None, []), ("1", None, [])]
+    assert shares(monkeypatch, 4, gpus=2) == [(gpu, "0.450", []) for gpu in "0101"]
+    assert shares(monkeypatch, 3, gpus=2, visible="5") == [("5", "0.300", [])] * 3
+    assert [cores for _, _, cores in shares(monkeypatch, 3, gpus=0)] == [[0, 1], [2, 3, 4], [5, 6, 7]]
+
+
 def random_tagger(folder, kind):
     """Writes a small tagger with random weights and segments of two seconds. Returns its model directory."""
     tagger = {"kind": kind, "patch": [2, 4], "widths": [8, 8], "embedding_size": 8}
@@ -295,31 +320,6 @@ def random_tagger(folder, kind):
 def tagger(tmp_path_factory):
     """One that finds anchors and has no embedding."""
     return random_tagger(tmp_path_factory.mktemp("tagger"), "cnn14_decision_level_max")
-
-
-def shares(monkeypatch, count, visible=None):
-    """The GPU, the part of its memory and the cores that each of so many processes takes, where there are 2 and 8."""
-    monkeypatch.setattr(workers, "_gpu_count", lambda: 2)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    taken = []
-    for slot in range(count):
-        with monkeypatch.context() as patch:
-            environment = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
-            cores = []
-            patch.setattr(os, "environ", environment)
-            patch.setattr(os, "sched_setaffinity", lambda process, given, cores=cores: cores.extend(given))
-            workers._take_share(slot, count)
-        memory = environment.get("XLA_PYTHON_CLIENT_MEM_FRACTION")
-        taken.append((environment["CUDA_VISIBLE_DEVICES"], memory, cores))
-    return taken
-
-
-def test_processes_share_gpus_and_cores(monkeypatch):
-    """Each has a GPU of its own while they last; then so many have a part of one's memory."""
-    assert shares(monkeypatch, 2) == [("0", None, [0, 1, 2, 3]), ("1", None, [4, 5, 6, 7])]
-    four = [("0", "0.450", [0, 1]), ("1", "0.450", [2, 3]), ("0", "0.450", [4, 5]), ("1", "0.450", [6, 7])]
-    assert shares(monkeypatch, 4) == four
-    assert [(gpu, memory) for gpu, memory, _ in shares(monkeypatch, 3, "5")] == [("5", "0.300")] * 3
 
 
 @pytest.fixture(scope="module")

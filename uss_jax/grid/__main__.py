@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         type=arguments.positive,
         default=1,
         metavar="N",
-        help="at once, each with a share of the cores, and with a GPU or a share of one; default 1, with all",
+        help="at once, each with a GPU or a share of one, or, without GPUs, of the cores; default 1, with all",
     )
     parser.add_argument(
         "--benchmark",

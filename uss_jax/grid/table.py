@@ -77,7 +77,7 @@ def _separator_row(study: Study, by_seed: Mapping[int, Mapping[str, Any]]) -> di
         "parameters": one["parameters"],
         "trained": _trained(one),
         "items_per_second": float(np.median([result["items_per_second"] for result in by_seed.values()])),
-        "device": one["device"],
+        "device": " and ".join(sorted({result["device"] for result in by_seed.values()})),
         "versions": one["versions"],
         "evaluations": evaluations,
     }
@@ -126,10 +126,10 @@ def markdown(collected: Mapping[str, Any]) -> str:
         names = list(rows[0]["evaluations"])
         head = ["config", "what", *(f"SDRi, {name}" for name in names)]
         head += [f"over `{collected['base']}`"] if collected["base"] else []
-        head += ["trained parameters", "samples/s", "seeds"]
+        head += ["trained parameters", "samples/s", "on", "seeds"]
         parts.append(_table(head, [_cells(row, names, bool(collected["base"])) for row in rows]))
     if rows := collected["taggers"]:
-        head = ["config", "what", "mAP", "top-1", "parameters", "samples/s"]
+        head = ["config", "what", "mAP", "top-1", "parameters", "samples/s", "on"]
         parts.append(_table(head, [_tagger_cells(row) for row in rows]))
     return "\n".join(parts)
 
@@ -142,7 +142,7 @@ def _cells(row: Mapping[str, Any], names: Sequence[str], compared: bool) -> list
     if compared:
         known = "difference" in main
         cells.append(f"{main['difference']:+.2f} {_span(main['difference_interval'])}" if known else "")
-    return [*cells, f"{row['trained']:,}", f"{row['items_per_second']:.1f}", str(len(main["per_seed"]))]
+    return [*cells, f"{row['trained']:,}", f"{row['items_per_second']:.1f}", row["device"], str(len(main["per_seed"]))]
 
 
 def _tagger_cells(row: Mapping[str, Any]) -> list[str]:
@@ -154,6 +154,7 @@ def _tagger_cells(row: Mapping[str, Any]) -> list[str]:
         *values,
         f"{row['parameters']['tagger']:,}",
         f"{row['items_per_second']:.1f}",
+        row["device"],
     ]
 
 

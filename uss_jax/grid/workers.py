@@ -91,15 +91,20 @@ def _begin(slot: int, count: int, folder: Path) -> None:
 
 
 def _take_share(slot: int, count: int) -> None:
-    """Of the GPUs one, or of the memory of one a part, where there are fewer than processes; of the cores a part."""
+    """Takes a GPU, or a part of the memory of one where there are too few; where there are none, a part of the cores.
+
+    Processes that use a GPU are left to take what cores they need: one that waits for a kernel to end holds a core.
+    """
+    gpus = _gpu_count()
     for variable in VISIBLE:
         known = os.environ.get(variable)
-        listed = known.split(",") if known else [str(number) for number in range(_gpu_count() or count)]
+        listed = known.split(",") if known else [str(number) for number in range(gpus or count)]
         os.environ[variable] = listed[slot % len(listed)]
         if count > len(listed):
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / -(-count // len(listed)):.3f}")
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[slot * len(cores) // count : (slot + 1) * len(cores) // count] or cores)
+    if not gpus:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[slot * len(cores) // count : (slot + 1) * len(cores) // count] or cores)
 
 
 def _gpu_count() -> int:
