@@ -72,6 +72,7 @@ def separator(scale: str, name: str, kind: str = "resunet30") -> ml_collections.
         _shorten(config, steps=400, batch_size=8)
         config.half_weights = True
         config.query.hidden = 256
+        config.optimiser.learning_rate = 4e-3
         config.optimiser.schedule = "cosine"  # the paper's first 30,000 steps only warm up
         config.optimiser.clip_norm = 5.0
     return config
@@ -91,6 +92,7 @@ def tagger(scale: str, name: str, kind: str) -> ml_collections.ConfigDict:
     if scale == "small":
         config.tagger.update(SMALL_TAGGER)
         _shorten(config, steps=600, batch_size=16)
+        config.optimiser.learning_rate = 2e-3
         config.data.clip_seconds = 2.0
         config.data.loudest = True
         config.data.gain_range_db = 6.0
@@ -111,5 +113,4 @@ def _shorten(config: ml_collections.ConfigDict, steps: int, batch_size: int) -> 
     config.checkpoints_kept = 1
     config.data.split = "train"
     config.data.workers = 0
-    config.optimiser.learning_rate = 2e-3
     config.optimiser.warmup_steps = steps // 10
