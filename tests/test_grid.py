@@ -191,7 +191,8 @@ def test_rows_are_means_over_seeds_with_paired_differences(tones, tmp_path):
     assert high - low < 0.05
     assert abs(average["query_hard"]["difference"] - 1.0) < 0.02
     assert "difference" not in average["paper"]
-    assert "difference" not in average["query_latent"]  # of one seed alone
+    of_both = np.median(base[1, 0], axis=1).mean() - np.median(base[0, 0], axis=1).mean()
+    assert average["query_latent"]["difference"] == pytest.approx(of_both)  # of the seed that both have
     assert rows["paper"]["trained"] == 7
     assert rows["paper"]["items_per_second"] == 2.5
     json.dumps(collected)

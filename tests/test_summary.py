@@ -1,11 +1,13 @@
 """From scores to a result: medians and means by hand, and intervals against a slow, plain bootstrap."""
 
 import dataclasses
+import importlib.metadata
 import json
 
 import numpy as np
 import pytest
 
+import uss_jax
 from uss_jax.evaluation import summary
 from uss_jax.evaluation.items import Item, numbered
 from uss_jax.evaluation.summary import Scores
@@ -292,3 +294,4 @@ def test_versions_are_of_what_a_result_depends_on():
     found = summary.versions()
     assert set(found) == {"uss-jax", "jax", "flax", "numpy"}
     assert found["numpy"] == np.__version__
+    assert found["uss-jax"] == uss_jax.__version__ == importlib.metadata.version("uss-jax")

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from uss_jax import __version__
 from uss_jax.evaluation.items import Item, firsts
 
-PACKAGES = ("uss-jax", "jax", "flax", "numpy")
+PACKAGES = ("jax", "flax", "numpy")
 DRAWS = 1000  # of the bootstrap
 LEVELS = (2.5, 97.5)  # percentiles: a 95 % interval
 SIGNALS = ("estimate", "mixture", "ideal_ratio_mask")
 
 
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Versions of the packages that a result depends on."""
-    return {name: metadata.version(name) for name in packages}
+def versions() -> dict[str, str]:
+    """Versions of this package, installed or not, and of those that a result depends on besides."""
+    return {"uss-jax": __version__} | {name: metadata.version(name) for name in PACKAGES}
 
 
 @dataclasses.dataclass(frozen=True)

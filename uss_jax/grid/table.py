@@ -59,14 +59,15 @@ def _separator_row(study: Study, by_seed: Mapping[int, Mapping[str, Any]]) -> di
     one = next(iter(by_seed.values()))
     evaluations: dict[str, Any] = {}
     for name in study.evaluations:
-        found = [_draws(Paths(study.result(one["name"], seed, name))) for seed in by_seed]
-        draws = _over_seeds(np.stack([of_seed for of_seed, _ in found]))
+        found = {str(seed): _draws(Paths(study.result(one["name"], seed, name))) for seed in by_seed}
+        draws = {seed: of_seed for seed, (of_seed, _) in found.items()}
+        scored = {digest for _, digest in found.values()}
         per_seed = {str(seed): result["mean"][name] for seed, result in by_seed.items()}
         evaluations[name] = {
             "mean": {key: float(np.mean([x[key] for x in per_seed.values()])) for key in one["mean"][name]},
-            "interval": summary.interval(draws),
+            "interval": summary.interval(_over_seeds(np.stack(list(draws.values())))),
             "per_seed": per_seed,
-            "scored": found[0][1] if len({scored for _, scored in found}) == 1 else None,
+            "scored": next(iter(scored)) if len(scored) == 1 else None,
             "draws": draws,
         }
     return {
@@ -112,11 +113,13 @@ def _over_seeds(draws: np.ndarray) -> np.ndarray:
 
 
 def _compare(row: dict[str, Any], base: Mapping[str, Any]) -> None:
-    """Adds the paired difference from the base, where both have scores of the same items with the same seeds."""
-    same = base["scored"] is not None and row["scored"] == base["scored"]
-    if same and row["per_seed"].keys() == base["per_seed"].keys():
-        row["difference"] = row["mean"][METRIC] - base["mean"][METRIC]
-        row["difference_interval"] = summary.interval(row["draws"] - base["draws"])
+    """Adds the paired difference from the base over the seeds that both have, where the same items were scored."""
+    seeds = [seed for seed in row["per_seed"] if seed in base["per_seed"]]
+    if seeds and base["scored"] is not None and row["scored"] == base["scored"]:
+        means = [row["per_seed"][seed][METRIC] - base["per_seed"][seed][METRIC] for seed in seeds]
+        draws = np.stack([row["draws"][seed] - base["draws"][seed] for seed in seeds])
+        row["difference"] = float(np.mean(means))
+        row["difference_interval"] = summary.interval(_over_seeds(draws))
 
 
 def markdown(collected: Mapping[str, Any]) -> str:
