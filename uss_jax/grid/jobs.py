@@ -3,6 +3,7 @@
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -40,9 +41,8 @@ def do(job: Job, study: Study) -> str:
             "config": job.config,
             **results.asked(job, study),
             "parameters": networks.parameter_counts(),
-            "items_per_second": _rate(folder),
             "mean": _scores(job, study, networks, folder),
-            "device": jax.devices()[0].device_kind,
+            **_speed(folder),
             "versions": versions(),
         }
         files.write_json(folder / "result.json", result)
@@ -59,10 +59,13 @@ def _train(job: Job, folder: Path) -> None:
         raise ValueError(f"{folder}: of a run with another configuration ({differing}); choose another workdir")
 
 
-def _rate(folder: Path) -> float:
-    """Items a second in training: the median over what was logged."""
-    lines = (folder / "speed.jsonl").read_text(encoding="utf-8").splitlines()
-    return statistics.median(json.loads(line)["items_per_second"] for line in lines)
+def _speed(folder: Path) -> dict[str, Any]:
+    """Items a second in training, the median over what was logged, and the devices that did it."""
+    lines = [json.loads(line) for line in (folder / "speed.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {
+        "items_per_second": statistics.median(line["items_per_second"] for line in lines),
+        "device": " and ".join(sorted({line["device"] for line in lines})),
+    }
 
 
 def _scores(job: Job, study: Study, networks: model_dir.Networks, folder: Path) -> dict[str, dict[str, float]]:

@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 
+import jax
 import tensorboardX
 
 from uss_jax import files
@@ -50,12 +51,14 @@ class MetricWriter:
         Args:
           step: how many steps were taken.
           **content: scalars for each file, by its name. What goes to `metrics` and `evaluations` must be a function of
-            the run's configuration, so that these files repeat to the bit; rates of the machine go to `speed`.
+            the run's configuration, so that these files repeat to the bit; rates of the machine go to `speed`, which
+            names the device, too.
         """
         if not self._active:
             return
         for name, scalars in content.items():
-            self._files[name].write(json.dumps({"step": step} | scalars) + "\n")
+            device = {"device": jax.devices()[0].device_kind} if name == "speed" else {}
+            self._files[name].write(json.dumps({"step": step} | device | scalars) + "\n")
             self._files[name].flush()
             for scalar, value in scalars.items():
                 self._board.add_scalar(scalar, value, step)
