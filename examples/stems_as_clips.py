@@ -48,9 +48,8 @@ def write_clips(data: Path, folder: Path) -> None:
             length = SECONDS * SAMPLE_RATE_HZ
             cuts = x[: len(x) // length * length].reshape(-1, length)
             active = np.flatnonzero(np.abs(cuts).max(axis=1, initial=0.0) > ACTIVE_PEAK)
-            for i in (
-                active[np.unique(np.linspace(0, len(active) - 1, CLIPS_OF_STEM).astype(int))] if len(active) else ()
-            ):
+            spread = np.unique(np.linspace(0, len(active) - 1, min(CLIPS_OF_STEM, len(active))).astype(int))
+            for i in active[spread]:
                 name = f"{track}-{Path(file).stem}-{i}.flac"
                 soundfile.write(temporary / "audio" / name, cuts[i], SAMPLE_RATE_HZ, subtype="PCM_16")
                 labels.append((name, found))
