@@ -203,6 +203,27 @@ def test_rows_are_means_over_seeds_with_paired_differences(tones, tmp_path):
     assert "over" not in table.markdown(table.collect(of, runs.values(), None)).splitlines()[0]
 
 
+def test_a_table_is_made_of_new_scores_alone_and_of_all_of_them(tones, tmp_path, monkeypatch):
+    """What was read is kept, for after every run the table is written again; what was scored again is read again."""
+    of = study(tmp_path, dataset=tones.dataset, models=MODELS)
+    runs = runs_of(of, "paper", "query_hard")
+    finished(of, runs["paper", 0], np.full((2, 6), 1.0))
+    first = table.collect(of, runs.values(), "paper")
+    finished(of, runs["query_hard", 0], np.full((2, 6), 3.0))
+    read = []
+    monkeypatch.setattr(
+        item_lists, "read_list", lambda path, once=item_lists.read_list: read.append(path) or once(path)
+    )
+    second = table.collect(of, runs.values(), "paper")
+    assert {path.parent.parent.name for path in read} == {"query_hard"}
+    assert second["separators"][0] == first["separators"][0]
+    for path in tmp_path.glob("runs/paper/*/*.journal.jsonl"):
+        path.unlink()
+    finished(of, runs["paper", 0], np.full((2, 6), 2.0))
+    third = table.collect(of, runs.values(), "paper")
+    assert third["separators"][0]["evaluations"]["folder/average"]["interval"] == [2.0, 2.0]
+
+
 def test_the_spread_of_seeds_is_not_made_less_by_drawing_few():
     """Three seeds without other noise: the interval has the deviation of a mean of three, by the sample's variance."""
     seeds = np.array([1.0, 2.0, 4.0])

@@ -1,5 +1,6 @@
 """The table of a study: a row for each cell, over its seeds, with intervals, and how far it is from a base."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _separator_row(study: Study, by_seed: Mapping[int, Mapping[str, Any]]) -> di
     one = next(iter(by_seed.values()))
     evaluations: dict[str, Any] = {}
     for name in study.evaluations:
-        found = {str(seed): _draws(Paths(study.result(one["name"], seed, name))) for seed in by_seed}
+        found = {str(seed): _draws_of(Paths(study.result(one["name"], seed, name))) for seed in by_seed}
         draws = {seed: of_seed for seed, (of_seed, _) in found.items()}
         scored = {digest for _, digest in found.values()}
         per_seed = {str(seed): result["mean"][name] for seed, result in by_seed.items()}
@@ -89,8 +90,20 @@ def _trained(result: Mapping[str, Any]) -> int:
     return sum(count for part, count in result["parameters"].items() if part not in ("tagger", "sed"))
 
 
-def _draws(paths: Paths) -> tuple[np.ndarray, str]:
-    """Means over the classes in bootstrap samples of the recordings, (draws,), and a digest of what was scored."""
+def _draws_of(paths: Paths) -> tuple[np.ndarray, str]:
+    """See `_draws`; of each result it is made once, or the table would take longer after every run."""
+    return _draws(paths, paths.journal.stat().st_mtime_ns)
+
+
+@functools.cache
+def _draws(paths: Paths, written: int) -> tuple[np.ndarray, str]:
+    """Means over the classes in bootstrap samples of the recordings, (draws,), and a digest of what was scored.
+
+    Args:
+      paths: of the result.
+      written: when its scores were, so that newer ones are read.
+    """
+    del written
     listed = item_lists.read_list(paths.mixtures)
     _, rows = journal.read(paths.journal)
     places = item_lists.firsts(listed)
