@@ -290,8 +290,12 @@ def test_intervals_of_clustered_items_cover_the_truth_about_as_often():
     assert covered["items"] < 160  # what is gained by drawing recordings
 
 
-def test_versions_are_of_what_a_result_depends_on():
+def test_versions_are_of_what_a_result_depends_on(monkeypatch):
+    """In a checkout that is not installed, too."""
+    assert importlib.metadata.version("uss-jax") == uss_jax.__version__
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version("absent" if name == "uss-jax" else name))
     found = summary.versions()
     assert set(found) == {"uss-jax", "jax", "flax", "numpy"}
     assert found["numpy"] == np.__version__
-    assert found["uss-jax"] == uss_jax.__version__ == importlib.metadata.version("uss-jax")
+    assert found["uss-jax"] == uss_jax.__version__
