@@ -113,16 +113,13 @@ def held_out_names(table: Path, rule: str) -> set[str]:
     """File names whose row meets a rule such as `fold=4` or `fold=3,4`.
 
     Raises:
-      ValueError: the rule is not COLUMN=VALUE, the table lacks the column, or no row meets it.
+      ValueError: the rule is not COLUMN=VALUE, or the table lacks the column.
     """
     column, equals, values = rule.partition("=")
     if not equals:
         raise ValueError(f"--held-out {rule!r}: expected COLUMN=VALUE, such as fold=4")
     rows = files.read_table(table, ("filename", column))
-    names = {row["filename"] for _, row in rows if row[column] in values.split(",")}
-    if not names:
-        raise ValueError(f"{table}: no row has {rule}")
-    return names
+    return {row["filename"] for _, row in rows if row[column] in values.split(",")}
 
 
 def collect(
@@ -137,7 +134,7 @@ def collect(
       audio_dirs: folders of recordings.
       tables: one weak-label table for each folder; of AudioSet's own, several may share one folder.
       metas: one table for each folder with the column that `held_out` names; the label tables unless given.
-      held_out: such as `fold=4`.
+      held_out: such as `fold=4`; a folder may have none of it, as one that is for training alone.
 
     Raises:
       ValueError: the counts differ, two clips have one id, a table is wrong, or no clip of a split has a file.
@@ -170,6 +167,8 @@ def collect(
             of_table = _by_fold(audio_dir, table, meta, held_out, f"{name}/" if len(tables) > 1 else "")
         for split, clips in of_table.items():
             splits.setdefault(split, []).extend(clips)
+    if held_out and "validation" not in splits:
+        raise ValueError(f"{', '.join(map(str, metas))}: no row has {held_out}")
     _check_unique(clip.clip_id for clips in splits.values() for clip in clips)
     for split, of_split in splits.items():
         _check_some_file(split, of_split)
