@@ -35,17 +35,17 @@ def get_config() -> ml_collections.ConfigDict:
     data.anchors_from = "mined"  # or out_of_clip: any part of the clips; in_clip: any parts of one clip are mixed
     data.anchor_seconds = 2.0  # length of an anchor
     data.source_count = 2  # sources in a mixture
-    data.most_sources = 0  # a mixture has from source_count to this many sources; 0 for no more
+    data.most_sources = 3  # a mixture has from source_count to this many sources; 0 for no more
     data.target_count = 1  # how many of them are to be separated, together
     data.class_power = 0.7  # 0: every class equally often; 1: as often as it is in the data
     data.shift_seconds = 0.5  # an anchor is moved by up to this much
     data.match_energy = True  # partners get the energy of the target
-    data.level_range_db = 3.0  # a partner is up to this much louder or softer than that
+    data.level_range_db = 5.0  # a partner is up to this much louder or softer than that
     data.gain_range_db = 6.0  # a mixture is up to this much louder or softer
     data.speed_range = 1.1  # sources are played up to this factor faster or slower
-    data.equaliser_range_db = 0.0  # a random equaliser makes a source's frequencies up to this much louder or softer
-    data.reverb_share = 0.0  # share of sources that sound in a random room
-    data.noise_share = 0.0  # share of mixtures that coloured noise is added to, 10 to 40 dB below
+    data.equaliser_range_db = 6.0  # a random equaliser makes a source's frequencies up to this much louder or softer
+    data.reverb_share = 0.3  # share of sources that sound in a random room
+    data.noise_share = 0.3  # share of mixtures that coloured noise is added to, 10 to 40 dB below
     data.label_query_share = 0.3  # share of queries that keep only the labelled classes
     data.workers = 0  # reading processes; 0 reads in threads
 
@@ -63,6 +63,7 @@ def get_config() -> ml_collections.ConfigDict:
     separator.strides = ((2, 2), (2, 2), (2, 2))
     separator.magnitude_power = 0.5
     separator.normalise_level = True
+    separator.film_scale = True
     separator.momentum = 0.95
 
     config.evaluation = evaluation = ml_collections.ConfigDict()
@@ -74,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimiser = optimiser = ml_collections.ConfigDict()
     optimiser.schedule = "cosine"
-    optimiser.learning_rate = 1e-3
+    optimiser.learning_rate = 2e-3
     optimiser.warmup_steps = 100
     optimiser.beta1, optimiser.beta2, optimiser.eps = 0.9, 0.999, 1e-8
     optimiser.weight_decay = 0.0

@@ -11,7 +11,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = "tagger"
     config.name = "tiny_tagger"
     config.seed = 0
-    config.steps = 2500
+    config.steps = 4000
     config.batch_size = 16  # over all devices of all hosts
     config.log_every = 50  # steps
     config.checkpoint_every = 500  # steps
@@ -29,15 +29,15 @@ def get_config() -> ml_collections.ConfigDict:
     data.loudest = True  # cut around the loudest part of a clip; otherwise anywhere
     data.gain_range_db = 6.0  # a clip is up to this much louder or softer
     data.speed_range = 1.1  # it is played up to this factor faster or slower
-    data.equaliser_range_db = 0.0  # a random equaliser makes a clip's frequencies up to this much louder or softer
-    data.reverb_share = 0.0  # share of clips that sound in a random room
-    data.noise_share = 0.0  # share of items that coloured noise is added to, 10 to 40 dB below
+    data.equaliser_range_db = 6.0  # a random equaliser makes a clip's frequencies up to this much louder or softer
+    data.reverb_share = 0.3  # share of clips that sound in a random room
+    data.noise_share = 0.3  # share of items that coloured noise is added to, 10 to 40 dB below
     data.source_count = 1  # clips that are mixed in an item, which has all their labels
-    data.most_sources = 0  # an item has from source_count to this many clips; 0 for no more
-    data.level_range_db = 0.0  # a further clip has the energy of the first, or is up to this much louder or softer
+    data.most_sources = 3  # an item has from source_count to this many clips; 0 for no more
+    data.level_range_db = 6.0  # a further clip has the energy of the first, or is up to this much louder or softer
     data.class_power = 0.5  # 0: every class equally often; 1: as often as it is in the data
     data.mixup_alpha = 5.0  # of the Beta distribution of mixing weights
-    data.mixup_share = 0.5  # share of clips that are mixed with another
+    data.mixup_share = 0.0  # share of clips that are mixed with another
     data.mixup_union = True  # a mixture has all labels of both clips, rather than weighted ones
     data.workers = 0  # reading processes; 0 reads in threads
 
