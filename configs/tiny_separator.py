@@ -56,9 +56,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.separator = separator = ml_collections.ConfigDict()
     separator.kind = "resunet"
-    separator.window = 1024  # samples
+    separator.window = 2048  # samples
     separator.hop = 512  # samples
-    separator.patch = (4, 8)  # frames × bins folded into channels
+    separator.patch = (4, 16)  # frames × bins folded into channels
     separator.widths = (64, 128, 192)
     separator.strides = ((2, 2), (2, 2), (2, 2))
     separator.magnitude_power = 0.5
