@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = "separator"
     config.name = "tiny"
     config.seed = 0
-    config.steps = 3500
+    config.steps = 5600
     config.batch_size = 8  # over all devices of all hosts
     config.log_every = 50  # steps
     config.checkpoint_every = 500  # steps
@@ -59,7 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
     separator.window = 2048  # samples
     separator.hop = 512  # samples
     separator.patch = (4, 16)  # frames × bins folded into channels
-    separator.widths = (64, 128, 192)
+    separator.widths = (48, 96, 160)
     separator.strides = ((2, 2), (2, 2), (2, 2))
     separator.magnitude_power = 0.5
     separator.normalise_level = True
@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimiser = optimiser = ml_collections.ConfigDict()
     optimiser.schedule = "cosine"
-    optimiser.learning_rate = 2e-3
+    optimiser.learning_rate = 3e-3
     optimiser.warmup_steps = 100
     optimiser.beta1, optimiser.beta2, optimiser.eps = 0.9, 0.999, 1e-8
     optimiser.weight_decay = 0.0
