@@ -21,7 +21,7 @@ from uss_jax.training.checkpoints import Checkpoints, digest
 from uss_jax.training.evaluations import Evaluations
 from uss_jax.training.metrics import MetricWriter, require_finite
 from uss_jax.training.optimiser import cosine_schedule, paper_schedule
-from uss_jax.training.step import TrainState, make_step, separator_loss
+from uss_jax.training.step import TrainState, make_step, separator_loss, tagger_loss
 from uss_jax.training.tasks import for_training
 
 SMALL = {
@@ -40,7 +40,7 @@ SMALL = {
     },
 }
 
-
+TAGGER_ALONE = {name: value for name, value in SMALL.items() if name not in ("query", "separator")}
 FROZEN = {"rematerialise": False, "tagger_training": "frozen"}
 RUN = ml_collections.ConfigDict(FROZEN | {"precision": "float32"})
 
@@ -399,6 +399,28 @@ def test_waiting_for_input_is_measured():
     rates = meter.rates()
     assert 0.3 < rates["input_wait_share"] < 0.7
     assert rates["items_per_second"] == pytest.approx(4 / rates["seconds_per_step"])
+
+
+def test_a_positive_weight_counts_labelled_classes_so_often_more(on_cpu):
+    networks = model_dir.build_networks(TAGGER_ALONE, {})
+    variables = model_dir.initial_variables(networks, jax.random.key(0))["tagger"]
+    audio = jnp.asarray(batch_of(4)["source"])
+    labels = np.zeros((4, 527), np.float32)
+    labels[:, [0, 3]] = 1.0
+
+    def loss(labels: np.ndarray, weight: float) -> float:
+        batch = {"audio": audio, "labels": jnp.asarray(labels)}
+        of_weight = tagger_loss(networks, 1.0, 0.0, True, weight)
+        return float(of_weight(variables["params"], variables["batch_stats"], {}, batch, jax.random.key(1))[0])
+
+    plain = loss(labels, 1.0)
+    of_labelled = loss(labels, 2.0) - plain
+    assert 0 < of_labelled < plain
+    np.testing.assert_allclose(loss(labels, 4.0), plain + 3 * of_labelled, rtol=1e-5)
+    assert loss(np.zeros_like(labels), 4.0) == loss(np.zeros_like(labels), 1.0)
+    for weight in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="positive_weight"):
+            loss(labels, weight)
 
 
 def test_an_unknown_loss_is_refused_with_the_known_ones():

@@ -1,6 +1,7 @@
 """Training steps: pure functions (state, batch) → (state, metrics)."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,8 +103,22 @@ def make_step(
     return step
 
 
-def tagger_loss(networks: Networks, mixup_alpha: float, mixup_share: float, mixup_union: bool) -> LossFunction:
-    """Binary cross-entropy of clipwise probabilities against weak labels, on mixed-up clips."""
+def tagger_loss(
+    networks: Networks, mixup_alpha: float, mixup_share: float, mixup_union: bool, positive_weight: float = 1.0
+) -> LossFunction:
+    """Binary cross-entropy of clipwise probabilities against weak labels, on mixed-up clips.
+
+    Args:
+      networks: with the tagger.
+      mixup_alpha, mixup_share, mixup_union: see `augment.mixup`.
+      positive_weight: how much more a class counts where it is labelled. The tagger then tells a probability p as
+        w·p / (w·p + 1 − p), and hears at the same threshold what it is less sure of.
+
+    Raises:
+      ValueError: the weight is not above 0.
+    """
+    if not 0.0 < positive_weight < math.inf:
+        raise ValueError(f"positive_weight {positive_weight:g}: expected more than 0")
 
     def loss(
         params: Variables, batch_stats: Variables, frozen: Variables, batch: dict[str, jax.Array], key: jax.Array
@@ -119,7 +134,9 @@ def tagger_loss(networks: Networks, mixup_alpha: float, mixup_share: float, mixu
             rngs={"augment": augment_key, "dropout": dropout_key},
             mutable=["batch_stats"],
         )
-        return jnp.mean(optax.sigmoid_binary_cross_entropy(tags.logits, labels)), updated["batch_stats"]
+        weight = 1.0 + (positive_weight - 1.0) * labels
+        losses = weight * optax.sigmoid_binary_cross_entropy(tags.logits, labels)
+        return jnp.mean(losses), updated["batch_stats"]
 
     return loss
 

@@ -110,7 +110,13 @@ def tagger_task(config: Any, items: int) -> Task:
     return Task(
         source=source,
         clip_ids=functools.partial(_clip_ids, source, clips),
-        loss=tagger_loss(networks, config.data.mixup_alpha, config.data.mixup_share, config.data.mixup_union),
+        loss=tagger_loss(
+            networks,
+            config.data.mixup_alpha,
+            config.data.mixup_share,
+            config.data.mixup_union,
+            config.positive_weight,
+        ),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         frozen={},
