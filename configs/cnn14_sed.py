@@ -21,6 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.rematerialise = False  # make activations again in the backward pass, to need less memory
     config.half_weights = False  # store the model's weights as 16-bit floats
     config.segment_seconds = 2.0  # of anchors
+    config.initial_model = ""  # model directory of a tagger to go on from; "" to begin anew
     config.positive_weight = 1.0  # how much more a class counts where it sounds; above 1 more is heard
 
     config.data = data = ml_collections.ConfigDict()

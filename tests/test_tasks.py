@@ -1,5 +1,7 @@
 """What a configuration says of its data reaches the items that are trained on."""
 
+import jax
+import ml_collections
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from configs import cnn14_sed, resunet30_soft
 from uss_jax import model_dir
 from uss_jax.anchors import anchors_path, anywhere
 from uss_jax.dataset import Clips
+from uss_jax.training.step import TrainState
 from uss_jax.training.tasks import make_task
 
 SECONDS = 0.5
@@ -71,3 +74,23 @@ def test_a_tagger_hears_mixtures_at_levels_within_the_range(make_items):
 def test_impossible_shares_are_refused(make_items):
     with pytest.raises(ValueError, match=r"data\.reverb_share 2: expected 0 to 1"):
         make_items("tagger", reverb_share=2.0)
+
+
+def test_a_tagger_goes_on_from_another_of_its_shapes(tones, tmp_path):
+    fields = {"kind": "cnn14_decision_level_max", "patch": (2, 4), "widths": (8,), "embedding_size": 8}
+    config = cnn14_sed.get_config()
+    config.data.dataset, config.data.split, config.data.clip_seconds = str(tones.dataset), "train", SECONDS
+    config.evaluation.every, config.segment_seconds = 0, SECONDS
+    config.tagger = ml_collections.ConfigDict(fields)
+    first = make_task(config, items=8)
+    assert "initial_model" not in first.inputs
+    state = TrainState(0, 0, jax.tree.map(lambda x: x + 1, first.params), first.batch_stats, {}, None)
+    model_dir.save(tmp_path / "model", first.networks(state), "")
+    config.initial_model, config.seed = str(tmp_path / "model"), 1
+    task = make_task(config, items=8)
+    jax.tree.map(np.testing.assert_array_equal, task.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, task.batch_stats, state.batch_stats)
+    assert task.inputs["initial_model"]
+    config.tagger.widths = (4,)
+    with pytest.raises(ValueError, match=r"initial_model .*model: batch_stats/block0/bn1/mean is \(8,\), and .* \(4,\)"):
+        make_task(config, items=8)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from uss_jax import anchor_store, model_dir, queries
 from uss_jax.anchors import Anchors, anywhere, check_length, load_anchors
@@ -80,7 +81,10 @@ def tagger_task(config: Any, items: int) -> Task:
         "classes": classes,
     }
     networks = for_training(model_dir.build_networks(model_config, {}), config)
-    variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))["tagger"]
+    if config.initial_model:
+        variables = _variables_of(config.initial_model, model_dir.variable_shapes(networks)["tagger"])
+    else:
+        variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))["tagger"]
     source = ClipSource(
         clips,
         seed=config.seed,
@@ -97,6 +101,8 @@ def tagger_task(config: Any, items: int) -> Task:
     )
 
     inputs = {"dataset": clips.fingerprint()}
+    if config.initial_model:
+        inputs["initial_model"] = digest(variables)
     validate = None
     if config.evaluation.every:
         held_back = Clips(config.evaluation.dataset or config.data.dataset, config.evaluation.split)
@@ -222,6 +228,18 @@ def separator_task(config: Any, items: int) -> Task:
         validate=validate,
         score="sdri",
     )
+
+
+def _variables_of(model: str, shapes: dict[str, Any]) -> dict[str, Any]:
+    """The variables of a model's tagger. Raises ValueError where they have other names or shapes."""
+    variables = model_dir.load(model).variables["tagger"]
+    found, wanted = ({name: x.shape for name, x in flatten_dict(tree, sep="/").items()} for tree in (variables, shapes))
+    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if differing:
+        name = differing[0]
+        has = f"{found.get(name)}, and config.tagger has {wanted.get(name)}"
+        raise ValueError(f"initial_model {model}: {name} is {has}")
+    return variables
 
 
 def _effects(config: Any) -> Effects:

@@ -21,6 +21,7 @@ FREE = (
     "data.anchors",
     "tagger_model",
     "sed_model",
+    "initial_model",
     "evaluation.dataset",
     "evaluation.anchors",
 )
