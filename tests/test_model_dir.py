@@ -10,7 +10,8 @@ import pytest
 import safetensors.numpy
 from test_training import SMALL
 
-from uss_jax import model_dir
+from uss_jax import cli, model_dir
+from uss_jax.inference import Inference
 from uss_jax.separation import Model
 
 
@@ -40,6 +41,46 @@ def test_in_use_variables_lie_on_the_device_once(folder):
     variables = Model(loaded).networks.variables
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables))
     assert variables["query_tagger"] is variables["tagger"]
+
+
+def test_another_tagger_tells_what_is_active_and_queries_stay(networks, tmp_path):
+    own = {"kind": "cnn14", "patch": [2, 4], "widths": [4], "embedding_size": 6}
+    alone = {name: SMALL[name] for name in ("segment_seconds", "classes")} | {"name": "other", "tagger": own}
+    variables = model_dir.initial_variables(model_dir.build_networks(alone, {}), jax.random.key(1))
+    other = model_dir.build_networks(alone, variables)
+    conditions = np.ones((1, 527), np.float32)
+    networks = dataclasses.replace(networks, config=networks.config | {"classes": [3]}, class_conditions=conditions)
+    sources = {"model": networks, "other": other}
+    for name, of in sources.items():
+        model_dir.save(tmp_path / name, of, f"# card of {name}")
+    paths = {name: str(tmp_path / name) for name in ("model", "other", "new", "newer")}
+    assert cli.main(["retag", paths["model"], "--tagger", paths["other"], "--out", paths["new"]]) == 0
+    new = model_dir.load(tmp_path / "new")
+    segments = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
+    models = {name: Inference(model_dir.load(paths[name])) for name in ("model", "other", "new")}
+    np.testing.assert_array_equal(models["new"].probabilities(segments), models["other"].probabilities(segments))
+    np.testing.assert_array_equal(models["new"].conditions(segments), models["model"].conditions(segments))
+    np.testing.assert_array_equal(new.class_conditions, conditions)
+    jax.tree.map(np.testing.assert_array_equal, new.variables["separator"], networks.variables["separator"])
+    assert (new.config["name"], new.sed) == ("new", None)  # the other's tagger cannot hear when
+    assert all(f"# card of {name}" in (tmp_path / "new" / "README.md").read_text() for name in sources)
+
+    assert cli.main(["retag", paths["new"], "--tagger", paths["model"], "--half", "--out", paths["newer"]]) == 0
+    back = model_dir.load(tmp_path / "newer")
+    assert back.config == networks.config | {"name": "newer", "query_tagger": networks.config["tagger"]}
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3), back.variables["sed"], networks.variables["sed"]
+    )
+    sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("new", "newer")]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_a_model_that_only_tags_is_not_retagged(folder, tmp_path, capsys):
+    assert cli.main(["retag", "TAGS", "--tagger", str(folder), "--out", str(tmp_path / "x")]) == 1
+    assert "TAGS: neither a known model" in capsys.readouterr().err
+    config = {name: SMALL[name] for name in ("name", "segment_seconds", "classes", "tagger")}
+    with pytest.raises(ValueError, match="'small' tags and does not separate"):
+        model_dir.with_tagger(model_dir.build_networks(config, {}), model_dir.load(folder), "x")
 
 
 def test_a_query_net_may_have_a_tagger_of_its_own(tmp_path):

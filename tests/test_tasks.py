@@ -92,5 +92,7 @@ def test_a_tagger_goes_on_from_another_of_its_shapes(tones, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, task.batch_stats, state.batch_stats)
     assert task.inputs["initial_model"]
     config.tagger.widths = (4,)
-    with pytest.raises(ValueError, match=r"initial_model .*model: batch_stats/block0/bn1/mean is \(8,\), and .* \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"initial_model .*model: batch_stats/block0/bn1/mean is \(8,\), and .* \(4,\)"
+    ):
         make_task(config, items=8)

@@ -77,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--to-torch", metavar="NAME_OR_DIR", help="the other way: files that the reference loads")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
 
+    command = add("retag", retag, "make a model of one that separates and another tagger, which tells what is active")
+    command.add_argument("model", metavar="NAME_OR_DIR", help="whose separator and queries to keep")
+    command.add_argument("--tagger", required=True, metavar="NAME_OR_DIR")
+    command.add_argument("--half", action="store_true", help="store weights as 16-bit floats")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+
     command = add("fetch", fetch, "download a released model and convert it")
     command.add_argument("name", metavar="NAME", help="as listed by `uss-jax models`")
 
@@ -320,6 +326,19 @@ def convert(args: argparse.Namespace) -> None:
         networks = convert.convert(args.out.name, args.separator, args.tagger, args.sed)
         model_dir.save(args.out, networks, convert.model_card(networks, sources))
         sys.stdout.write(f"{convert.summary(networks)}; model directory {args.out}\n")
+
+
+def retag(args: argparse.Namespace) -> None:
+    """Writes a model directory."""
+    from uss_jax import files, model_dir
+
+    files.check_new(args.out)
+    networks = model_dir.with_tagger(model_dir.load(args.model), model_dir.load(args.tagger), args.out.name)
+    cards = [(model_dir.find(source) / "README.md").read_text("utf-8") for source in (args.model, args.tagger)]
+    about = "The first of these models, with the tagger of the second to tell what is active.\n"
+    model_dir.save(args.out, networks, "\n".join([f"# {args.out.name}\n", about, *cards]), half=args.half)
+    parameters = ", ".join(f"{part} {count:,}" for part, count in networks.parameter_counts().items())
+    sys.stdout.write(f"parameters: {parameters}; model directory {args.out}\n")
 
 
 def fetch(args: argparse.Namespace) -> None:

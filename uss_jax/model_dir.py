@@ -36,7 +36,7 @@ class Networks:
 
     Attributes:
       config: what `config.json` says.
-      tagger: tells what is active, and gives the query.
+      tagger: tells what is active, and, unless there is a `query_tagger`, gives the query.
       sed: hears when a class sounds, to find anchors; the tagger itself where it can.
       query_tagger: gives the query in place of the tagger, where it is another one; else the tagger itself.
       query, separator: None in a model that only tags.
@@ -139,6 +139,29 @@ def build_networks(config: dict[str, Any], variables: dict[str, Any]) -> Network
     query = build_query(config["query"]) if config.get("query") else None
     separator = build(SEPARATORS, config["separator"]) if config.get("separator") else None
     return Networks(config, tagger, sed, query_tagger, query, separator, variables)
+
+
+def with_tagger(networks: Networks, other: Networks, name: str) -> Networks:
+    """A model that separates, with another's tagger to tell what is active; its queries come from where they came.
+
+    Args:
+      networks: the model.
+      other: whose tagger to take, and, where it has one beside, whose `sed`.
+      name: of the new model.
+
+    Raises:
+      ValueError: the model does not separate.
+    """
+    if networks.separator is None:
+        raise ValueError(f"the model {networks.config['name']!r} tags and does not separate")
+    query_tagger = networks.config.get("query_tagger") or networks.config["tagger"]
+    config = networks.config | {"name": name, "tagger": other.config["tagger"], "query_tagger": query_tagger}
+    variables = networks.variables | {"tagger": other.variables["tagger"]}
+    if other.config.get("sed"):
+        config["sed"], variables["sed"] = other.config["sed"], other.variables["sed"]
+    elif not config.get("sed"):
+        variables.pop("sed", None)
+    return dataclasses.replace(build_networks(config, variables), class_conditions=networks.class_conditions)
 
 
 def initial_variables(networks: Networks, key: jax.Array) -> dict[str, Any]:
