@@ -60,7 +60,7 @@ def save_tagger(materials: Materials) -> None:
     """Cnn14, with its last layer shifted and scaled so that it hears what it should."""
     import torch
 
-    from uss_jax.conditions import THRESHOLD
+    from uss_jax.targets import THRESHOLD
 
     tagger = random_tagger("Cnn14", materials)
     scene = torch.from_numpy(materials.blocks())
@@ -135,7 +135,7 @@ def heard(materials: Materials) -> dict[str, int]:
     import torch
     from uss.utils import load_pretrained_panns
 
-    from uss_jax.conditions import THRESHOLD
+    from uss_jax.targets import THRESHOLD
 
     tagger = load_pretrained_panns("Cnn14", checkpoint_path=str(materials.tagger), freeze=True).eval()
     probabilities = np.stack(

@@ -15,13 +15,13 @@ import soundfile
 from seeded import NETWORKS, assert_close, normal, state
 
 from uss_jax import audio, audioset, blocks, cli, compiling, model_dir
-from uss_jax.conditions import THRESHOLD
 from uss_jax.evaluation import items, journal
 from uss_jax.evaluation.evaluate import Request, evaluate
 from uss_jax.evaluation.fsd import FsdKaggle2018
 from uss_jax.evaluation.run import Options
 from uss_jax.evaluation.workers import Workers
 from uss_jax.pytorch import names
+from uss_jax.targets import THRESHOLD
 
 reference_inference = pytest.importorskip("reference_inference")
 

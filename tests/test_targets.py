@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from uss_jax import audioset, targets
-from uss_jax.targets import Target
+from uss_jax import audioset, listening, targets
+from uss_jax.targets import EXPECTED, Target
 
 PROBABILITIES = np.random.default_rng(0).random((4, 527)).astype(np.float32)
 
@@ -32,12 +32,15 @@ def test_no_level_is_refused():
 
 def test_classes_are_a_target_each_in_the_order_asked_for_and_always_wanted():
     wanted = targets.of_classes(["Speech", 74, "/m/0bt9lr", "dog"])
-    assert wanted == [Target("Speech", (0,), mid="/m/09x0r"), Target("Dog", (74,), mid="/m/0bt9lr")]
+    assert wanted == [
+        Target("Speech", (0,), mid="/m/09x0r", least=EXPECTED),
+        Target("Dog", (74,), mid="/m/0bt9lr", least=EXPECTED),
+    ]
     assert all(target.always and target.level is None for target in wanted)
 
 
 def test_classes_together_are_one_target():
-    assert targets.of_classes(["Dog", 0, "Dog"], together=True) == [Target("Dog + Speech", (74, 0))]
+    assert targets.of_classes(["Dog", 0, "Dog"], together=True) == [Target("Dog + Speech", (74, 0), least=EXPECTED)]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -83,8 +86,8 @@ def test_a_class_mixture_is_weighted_by_activity(heard, weights):
     conditions = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)  # of Bark, Speech, Dog
     probabilities = np.zeros((1, 527), np.float32)
     probabilities[0, list(heard)] = list(heard.values())
-    target = Target("Dog", (74, 75, 76))
-    mixture = targets.class_mixture(target, probabilities, (75, 0, 74), conditions, threshold=0.15)
+    target = Target("Dog", (74, 75, 76), least=0.15)
+    mixture = targets.class_mixture(target, probabilities, (75, 0, 74), conditions)
     expected = weights[0] * conditions[2] + weights[1] * conditions[0]
     np.testing.assert_allclose(mixture, expected[None], atol=1e-5)
     assert mixture.dtype == np.float32
@@ -94,5 +97,16 @@ def test_each_block_has_its_own_class_mixture():
     conditions = np.eye(2, dtype=np.float32)
     probabilities = np.zeros((2, 527), np.float32)
     probabilities[0, 74] = probabilities[1, 75] = 0.9
-    mixture = targets.class_mixture(Target("Dog", (74, 75)), probabilities, (74, 75), conditions, threshold=0.2)
+    mixture = targets.class_mixture(Target("Dog", (74, 75)), probabilities, (74, 75), conditions)
     np.testing.assert_array_equal(mixture, conditions)
+
+
+def test_what_is_asked_for_by_name_is_active_sooner_than_what_is_looked_for():
+    probabilities = np.zeros((3, 527), np.float32)
+    probabilities[:, 74] = 0.19, 0.06, 0.04
+    asked = targets.of_classes(["Dog"]) + targets.of_classes(["Dog", "Speech"], together=True)
+    nodes = [target for target in targets.of_levels([3]) if 74 in target.class_indices]
+    found = listening.activities([*asked, *nodes], probabilities)
+    np.testing.assert_array_equal(found, [[True, True, False]] * 2 + [[False] * 3] * len(nodes))
+    assert nodes
+    assert listening.activities(nodes, probabilities + np.float32(0.011)).any(axis=1).all()

@@ -6,7 +6,6 @@ from uss_jax import audioset, targets
 from uss_jax.inference import Inference
 from uss_jax.targets import Target
 
-THRESHOLD = 0.2  # a sound is active in a block where its probability reaches this (reference)
 BY_CLASS = ("soft", "hard")  # kinds of query whose elements stand for classes, so that any class can be asked for
 
 
@@ -52,7 +51,7 @@ def conditions(
         elif kind == "hard":
             found.append(_hard(inference, target, probabilities))
         elif means is not None and not paper and set(known) & set(target.class_indices):
-            found.append(targets.class_mixture(target, probabilities, known, means, THRESHOLD))
+            found.append(targets.class_mixture(target, probabilities, known, means))
         else:
             if not paper:
                 check_known(inference, target)
@@ -72,7 +71,7 @@ def _hard(inference: Inference, target: Target, probabilities: np.ndarray) -> np
     alone = np.eye(audioset.CLASS_COUNT, dtype=np.float32)[list(classes)]
     if target.weights:
         of_each = inference.conditions_of_bottlenecks(alone)
-        return targets.class_mixture(target, probabilities, classes, of_each, THRESHOLD)
+        return targets.class_mixture(target, probabilities, classes, of_each)
     heard = probabilities[:, list(classes)]
-    active = (heard >= THRESHOLD) | (heard == heard.max(axis=1, keepdims=True))
+    active = (heard >= target.least) | (heard == heard.max(axis=1, keepdims=True))
     return inference.conditions_of_bottlenecks(active.astype(np.float32) @ alone)

@@ -8,7 +8,6 @@ import numpy as np
 
 from uss_jax import audio, audioset, blocks, targets
 from uss_jax.audio import SAMPLE_RATE_HZ
-from uss_jax.conditions import THRESHOLD
 from uss_jax.inference import Inference
 from uss_jax.separated import Event
 from uss_jax.stretches import Source, stretches
@@ -131,7 +130,7 @@ def listen(
 
 def activities(wanted: Sequence[Target], probabilities: np.ndarray) -> np.ndarray:
     """When each target is active: (targets, hearings), bool."""
-    return np.stack([targets.activity(target, probabilities) for target in wanted]) >= THRESHOLD
+    return np.stack([targets.activity(target, probabilities) >= target.least for target in wanted])
 
 
 def active_targets(wanted: list[Target], probabilities: np.ndarray) -> tuple[list[Target], np.ndarray]:
@@ -156,7 +155,7 @@ def timeline(wanted: Sequence[Target], probabilities: np.ndarray, step: int, sec
         if not target.class_indices:
             continue
         level = targets.activity(target, probabilities)
-        for first, last, onset, offset in blocks.spans(level >= THRESHOLD, step, samples):
+        for first, last, onset, offset in blocks.spans(level >= target.least, step, samples):
             run = level[first:last]
             events.append(
                 Event(

@@ -1,5 +1,6 @@
 """The reference's inference, number for number: mono, at the model's rate, cut hard into segments, all in memory."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,7 +21,7 @@ def separate(inference: Inference, samples: np.ndarray, wanted: list[Target]) ->
     Args:
       inference: of the model.
       samples: (time,), at the model's rate.
-      wanted: the targets.
+      wanted: the targets; all are active from the reference's threshold on.
 
     Returns:
       Stems and residual in that shape.
@@ -28,6 +29,7 @@ def separate(inference: Inference, samples: np.ndarray, wanted: list[Target]) ->
     Raises:
       ValueError: a target cannot be asked for in this way.
     """
+    wanted = [dataclasses.replace(target, least=targets.THRESHOLD) for target in wanted]
     length = inference.networks.segment_samples
     segments = blocks.split(samples, length)
     hears = any(target.class_indices for target in wanted)  # queries by example do not ask what is active

@@ -129,7 +129,8 @@ class Model:
           samples: (time,) or (time, channels).
           sample_rate_hz: its rate.
           levels: a stem for every active node of these ontology levels.
-          classes: a stem for each of these class names, indices or machine ids; silence where it is never active.
+          classes: a stem for each of these class names, indices or machine ids; silence where it is not active, as it
+            is from a lower probability on than a node of a level (`targets.EXPECTED`).
           together: one stem of all the classes; `classes` may then give each a weight.
           query: example recordings of what is wanted, each (time,) or (time, channels), at the same rate; several
             queries by name.

@@ -8,6 +8,9 @@ import numpy as np
 
 from uss_jax import audioset
 
+THRESHOLD = 0.2  # a sound is active where its probability reaches this (reference)
+EXPECTED = 0.05  # so does one that was asked for by name: who asks for it expects it, and taggers do not
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -21,6 +24,7 @@ class Target:
       weights: of the classes in the query, or empty where they count alike.
       condition: (condition,), a fixed query that is the same in every block; None to ask the tagger block by block.
       always: the stem is wanted where the sound is never active, too.
+      least: probability from which on the sound is active.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Target:
     weights: tuple[float, ...] = ()
     condition: np.ndarray | None = None
     always: bool = True
+    least: float = THRESHOLD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +133,8 @@ def of_classes(classes: Sequence[str | int], together: bool = False, weights: Se
     if together:
         name = " + ".join(sound.name for sound in found)
         of_each = tuple(map(float, found.values())) if weights else ()
-        return [Target(name, tuple(sound.index for sound in found), weights=of_each)]
-    return [Target(sound.name, (sound.index,), mid=sound.mid) for sound in found]
+        return [Target(name, tuple(sound.index for sound in found), weights=of_each, least=EXPECTED)]
+    return [Target(sound.name, (sound.index,), mid=sound.mid, least=EXPECTED) for sound in found]
 
 
 def activity(target: Target, probabilities: np.ndarray) -> np.ndarray:
@@ -163,7 +168,7 @@ def masked(target: Target, bottlenecks: np.ndarray) -> np.ndarray:
 
 
 def class_mixture(
-    target: Target, probabilities: np.ndarray, classes: Sequence[int], conditions: np.ndarray, threshold: float
+    target: Target, probabilities: np.ndarray, classes: Sequence[int], conditions: np.ndarray
 ) -> np.ndarray:
     """The mean conditions of the target's active classes, weighted by how active each is.
 
@@ -175,14 +180,13 @@ def class_mixture(
       probabilities: (blocks, all classes).
       classes: (known classes,), indices.
       conditions: (known classes, condition), the mean condition of each.
-      threshold: least probability of an active class.
 
     Returns:
       (blocks, condition).
     """
     rows = [row for row, index in enumerate(classes) if index in target.class_indices]
     known = probabilities[:, [classes[row] for row in rows]]
-    weight = np.where(known >= threshold, known, 0.0)
+    weight = np.where(known >= target.least, known, 0.0)
     weight = np.where(known == known.max(axis=1, keepdims=True), np.maximum(weight, 1e-6), weight)
     if target.weights:
         asked = dict(zip(target.class_indices, target.weights, strict=True))
