@@ -111,21 +111,15 @@ def dog_bark(rng: Rng) -> np.ndarray:
     return echo(rng, band((shut * (1 - mouth) + wide * mouth) * loud, 380, 12000, order=2), 0.6, 0.25)
 
 
-def rooster(rng: Rng) -> np.ndarray:
-    """One cock-a-doodle-doo: four syllables, the last long and falling."""
-    x = np.zeros(samples(2.3))
-    for at, length, low, high, end, gain in (
-        (0.0, 0.16, 470, 620, 570, 0.6),
-        (0.26, 0.13, 540, 640, 600, 0.6),
-        (0.46, 0.42, 600, 790, 740, 0.9),
-        (0.95, 1.05, 700, 840, 470, 1.0),
-    ):
-        f0 = line(length, [(0, low), (0.2 * length, high), (0.55 * length, high), (length, end)])
-        voice = buzz(f0 * (1 + 0.006 * slow(rng, length, 40)), 0.5) * (1 + 0.15 * slow(rng, length, 70))
-        voice += 0.12 * noise(rng, length, [(200, 0), (14000, -6)])
-        voice = formants(voice, [(800, 300, 0.5), (1500, 500, 1.3), (2500, 600, 0.4), (4000, 900, 0.05)])
-        loud = line(length, [(0, 0), (0.04, 0.8), (0.6 * length, 1), (length, 0)])
-        x[samples(at) : samples(at) + len(voice)] += gain * voice * loud
+def trumpet(rng: Rng, notes: Sequence[tuple[float, float, float]]) -> np.ndarray:
+    """Notes on one of the trumpets of `rendering`, each (pitch in Hz, onset, seconds)."""
+    from rendering import sustained  # which is built on the blocks above
+
+    instrument = sustained.blown(rng, sustained.TRUMPET)
+    played = [(samples(onset), instrument.note(rng, hz, seconds, 0.6)) for hz, onset, seconds in notes]
+    x = np.zeros(max(start + len(note) for start, note in played))
+    for start, note in played:
+        x[start : start + len(note)] += note
     return echo(rng, x, 0.4, 0.2)
 
 
@@ -156,6 +150,7 @@ def speech(rng: Rng, voice: str, pitch: int, text: str) -> np.ndarray:
 
 
 WORDS = "The gate was open all night, and nobody heard the dog until the morning."
+CALL = [(392.0, 0.0, 0.22), (392.0, 0.3, 0.22), (523.3, 0.6, 0.5), (659.3, 1.15, 0.9)]
 REPLY = "Then close it after you, and bring the ladder back into the shed."
 
 SOUNDS: dict[str, tuple[Callable[[Rng], np.ndarray], dict[str, str]]] = {  # how it's made; AudioSet name -> machine id
@@ -169,18 +164,19 @@ SOUNDS: dict[str, tuple[Callable[[Rng], np.ndarray], dict[str, str]]] = {  # how
         {"Speech": "/m/09x0r", "Male speech, man speaking": "/m/05zppz"},
     ),
     "bark": (dog_bark, {"Dog": "/m/0bt9lr", "Bark": "/m/05tny_"}),
-    "crow": (rooster, {"Chicken, rooster": "/m/09b5t", "Crowing, cock-a-doodle-doo": "/m/07qn5dc"}),
+    "call": (partial(trumpet, notes=CALL), {"Trumpet": "/m/07gql", "Brass instrument": "/m/01kcd"}),
+    "reply": (partial(trumpet, notes=CALL[2:]), {"Trumpet": "/m/07gql", "Brass instrument": "/m/01kcd"}),
 }
 
 SCENE = [  # (stem, sound, onset in s, peak in dB re full scale); the place in this list seeds the sound
     ("fire", "fire", 0.0, -2.0),
     ("speech", "woman", 0.6, -9.0),
     ("dog", "bark", 2.1, -7.0),
-    ("rooster", "crow", 4.6, -7.0),
+    ("trumpet", "call", 4.6, -9.0),
     ("dog", "bark", 7.4, -6.0),
     ("dog", "bark", 7.9, -7.0),
     ("speech", "man", 9.2, -6.0),
-    ("rooster", "crow", 11.9, -9.0),
+    ("trumpet", "reply", 12.1, -9.0),
 ]
 
 
@@ -211,7 +207,7 @@ def write_scene(folder: Path) -> None:
         soundfile.write(folder / file, x, RATE_HZ, subtype="PCM_16", compression_level=1.0)
     about = {
         "name": "yard",
-        "about": "A yard, synthetic throughout: a crackling fire, a woman and a man, a dog, and a rooster.",
+        "about": "A yard, synthetic throughout: a crackling fire, a woman and a man, a dog, and a trumpet.",
         "sample_rate": RATE_HZ,
         "seconds": SCENE_S,
         "mixture": "yard.flac",

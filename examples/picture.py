@@ -1,6 +1,6 @@
 """Draws a separation as spectrograms: the mixture, and each stem as it is beside what was separated.
 
-uss-jax separate examples/yard.flac --classes Fire Speech Dog "Chicken, rooster"
+uss-jax separate examples/yard.flac --classes Fire Speech Dog Trumpet
 python examples/picture.py examples/yard.json separated/yard examples/yard.png
 """
 
