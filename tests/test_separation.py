@@ -1,6 +1,7 @@
 """Laws of separation, on a network with random weights: they hold whatever was learned."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 from test_training import SMALL
 
 from uss_jax import audioset, blocks, listening, model_dir
+from uss_jax.evaluation.benchmark import Sound
+from uss_jax.evaluation.items import Item
+from uss_jax.evaluation.systems import ModelSystem
 from uss_jax.separation import Model
 from uss_jax.stretches import Samples
 from uss_jax.targets import EXPECTED, THRESHOLD, Wish
@@ -203,6 +207,21 @@ def test_nodes_that_are_never_active_have_no_stem_but_classes_asked_for_do(noise
     result = model.separate(noise, 32_000, classes=[quiet])
     assert np.abs(result.stems[name].audio).max() == 0.0
     np.testing.assert_array_equal(result.residual, noise)
+
+
+@pytest.mark.parametrize("paper", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_by_name_a_sound_is_heard_that_the_reference_takes_for_inactive(noise, paper, whole):
+    """By the command line's way and by the protocol `label`, of segments and of whole recordings."""
+    model = of_prior(0.1)
+    segment = noise[:8000]
+    assert EXPECTED <= model.inference.probabilities(segment[None])[0, DOG] < THRESHOLD
+    stem = model.separate(segment, 32_000, classes=[DOG], paper=paper).stems["Dog"].audio
+    benchmark = SimpleNamespace(paper=paper, whole=whole, classes=lambda item: (DOG,))
+    sound = Sound(segment, segment, 32_000)
+    system = ModelSystem(model, benchmark, "label", {})
+    (estimate,) = system.separate([Item("dog", 0, "dog.wav")], [sound])
+    assert [bool(x.any()) for x in (stem, estimate)] == [not paper] * 2
 
 
 def test_silence_in_gives_silence_out(keen):

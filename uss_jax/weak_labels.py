@@ -137,7 +137,8 @@ def collect(
       held_out: such as `fold=4`; a folder may have none of it, as one that is for training alone.
 
     Raises:
-      ValueError: the counts differ, two clips have one id, a table is wrong, or no clip of a split has a file.
+      ValueError: the counts differ, two clips have one id, a table is wrong, nothing is held out though it was asked
+        for, or no clip of a split has a file.
     """
     audio_dirs = [folder.absolute() for folder in audio_dirs]  # workers need not run in this folder
     own = [audioset_tables.is_audioset(table) for table in tables]

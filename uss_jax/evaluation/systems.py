@@ -49,13 +49,18 @@ class ModelSystem:
 
     def _target(self, item: Item, sound: Sound) -> Target:
         if self._protocol == "label":
-            return Target(item.label, self._benchmark.classes(item))
+            return self._named(item)
         if self._protocol == "average":
             return Target(item.label, condition=self._averages[item.label])
         source = audio.resample(audio.to_mono(sound.source), sound.sample_rate_hz, SAMPLE_RATE_HZ)
         loud = audio.remove_silence(source, SAMPLE_RATE_HZ)
         pieces = audio.segments(loud if loud.size else source, self._model.networks.segment_samples)
         return Target(item.label, condition=self._model.inference.conditions(pieces).mean(axis=0))
+
+    def _named(self, item: Item) -> Target:
+        """The item's classes, asked for by name."""
+        least = targets.THRESHOLD if self._benchmark.paper else targets.EXPECTED
+        return Target(item.label, self._benchmark.classes(item), least=least)
 
     def _segments(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
         inference = self._model.inference
@@ -77,15 +82,12 @@ class ModelSystem:
     def _by_label(self, items: Sequence[Item], mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether the items' labels are active in their mixtures, (items,), and the conditions, (items, condition)."""
         probabilities = self._model.inference.probabilities(mixtures)
-        of_items = [self._benchmark.classes(item) for item in items]
-        least = targets.THRESHOLD if self._benchmark.paper else targets.EXPECTED
-        wanted = {
-            classes: Target(item.label, classes, least=least) for classes, item in zip(of_items, items, strict=True)
-        }
+        of_items = [self._named(item) for item in items]
+        wanted = {target.class_indices: target for target in of_items}
         found = conditions_of(
             self._model.inference, list(wanted.values()), mixtures, probabilities, self._benchmark.paper
         )
         conditions = dict(zip(wanted, found, strict=True))
-        heard = [targets.activity(wanted[classes], probabilities)[row] for row, classes in enumerate(of_items)]
-        rows = [conditions[classes][row] for row, classes in enumerate(of_items)]
-        return np.array(heard) >= least, np.stack(rows)
+        heard = [targets.activity(target, probabilities)[row] >= target.least for row, target in enumerate(of_items)]
+        rows = [conditions[target.class_indices][row] for row, target in enumerate(of_items)]
+        return np.array(heard), np.stack(rows)
