@@ -27,6 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.tagger_model = ""  # model directory of the frozen tagger, cnn14
     config.tagger_training = "frozen"  # or fine_tuned, from_scratch: of the tagger that gives the query
     config.sed_model = ""  # model directory of the tagger that found the anchors, to go with the model; "" for none
+    config.initial_model = ""  # model directory of a separator to go on from; "" to begin anew
     config.loss = "l1"
 
     config.data = data = ml_collections.ConfigDict()

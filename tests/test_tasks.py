@@ -76,6 +76,18 @@ def test_impossible_shares_are_refused(make_items):
         make_items("tagger", reverb_share=2.0)
 
 
+@pytest.fixture(scope="module")
+def small_tagger(tmp_path_factory):
+    """A tagger's model directory."""
+    fields = {"kind": "cnn14_decision_level_max", "patch": (4, 4), "widths": (8,), "embedding_size": 8}
+    config = {"name": "small", "segment_seconds": SECONDS, "tagger": fields, "classes": [0]}
+    networks = model_dir.build_networks(config, {})
+    variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(0)))
+    folder = tmp_path_factory.mktemp("tagger") / "model"
+    model_dir.save(folder, model_dir.build_networks(config, variables), "")
+    return str(folder)
+
+
 def test_a_tagger_goes_on_from_another_of_its_shapes(tones, tmp_path):
     fields = {"kind": "cnn14_decision_level_max", "patch": (2, 4), "widths": (8,), "embedding_size": 8}
     config = cnn14_sed.get_config()
@@ -93,6 +105,32 @@ def test_a_tagger_goes_on_from_another_of_its_shapes(tones, tmp_path):
     assert task.inputs["initial_model"]
     config.tagger.widths = (4,)
     with pytest.raises(
-        ValueError, match=r"initial_model .*model: batch_stats/block0/bn1/mean is \(8,\), and .* \(4,\)"
+        ValueError, match=r"initial_model .*model: tagger: batch_stats/block0/bn1/mean is \(8,\), and .* \(4,\)"
     ):
+        make_task(config, items=8)
+
+
+@pytest.mark.parametrize("tagger_training", ["frozen", "fine_tuned"])
+def test_a_separator_goes_on_from_another_of_its_shapes(tagger_training, tones, anchors, small_tagger, tmp_path):
+    config = resunet30_soft.get_config()
+    config.data.dataset, config.data.split, config.evaluation.every = str(tones.dataset), "train", 0
+    config.data.anchors, config.data.anchor_seconds, config.tagger_model = str(anchors), SECONDS, small_tagger
+    config.query.adaptor_size, config.query.hidden, config.tagger_training = 4, 8, tagger_training
+    config.separator = ml_collections.ConfigDict({"kind": "resunet", "patch": (4, 8), "widths": (8,), "window": 512})
+    config.separator.strides = ((2, 2),)
+    first = make_task(config, items=8)
+    assert "initial_model" not in first.inputs
+    state = TrainState(0, 0, jax.tree.map(lambda x: x + 1, first.params), first.batch_stats, {}, None)
+    model_dir.save(tmp_path / "model", first.networks(state), "")
+    config.initial_model, config.seed = str(tmp_path / "model"), 1
+    task = make_task(config, items=8)
+    assert {"query", "separator"} <= task.params.keys()
+    jax.tree.map(np.testing.assert_array_equal, task.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, task.batch_stats, state.batch_stats)
+    assert task.inputs["initial_model"]
+    config.separator.widths = (4,)
+    with pytest.raises(ValueError, match=r"initial_model .*model: separator: .* is \(16,\), and .* \(8,\)"):
+        make_task(config, items=8)
+    config.initial_model = small_tagger
+    with pytest.raises(ValueError, match=r"initial_model .*: has no query"):
         make_task(config, items=8)

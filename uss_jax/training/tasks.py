@@ -82,7 +82,8 @@ def tagger_task(config: Any, items: int) -> Task:
     }
     networks = for_training(model_dir.build_networks(model_config, {}), config)
     if config.initial_model:
-        variables = _variables_of(config.initial_model, model_dir.variable_shapes(networks)["tagger"])
+        shapes = {"tagger": model_dir.variable_shapes(networks)["tagger"]}
+        variables = _initial_parts(config, shapes)["tagger"]
     else:
         variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))["tagger"]
     source = ClipSource(
@@ -167,6 +168,8 @@ def separator_task(config: Any, items: int) -> Task:
     if config.tagger_training == "fine_tuned":
         variables["query_tagger"] = kept["tagger"]
     trained_parts = [part for part in ("query_tagger", "query", "separator") if part in variables]
+    if config.initial_model:
+        variables |= _initial_parts(config, {part: variables[part] for part in trained_parts})
     source = MixtureSource(
         clips,
         anchors,
@@ -190,6 +193,8 @@ def separator_task(config: Any, items: int) -> Task:
     inputs = {"dataset": clips.fingerprint(), "anchors": _digest(anchors), "tagger": digest(kept["tagger"])}
     if config.sed_model:
         inputs["sed"] = digest(kept["sed"])
+    if config.initial_model:
+        inputs["initial_model"] = digest([variables[part] for part in trained_parts])
     validate = None
     if config.evaluation.every:
         held_back = Clips(config.evaluation.dataset or config.data.dataset, config.evaluation.split)
@@ -230,16 +235,27 @@ def separator_task(config: Any, items: int) -> Task:
     )
 
 
-def _variables_of(model: str, shapes: dict[str, Any]) -> dict[str, Any]:
-    """The variables of a model's tagger. Raises ValueError where they have other names or shapes."""
-    variables = model_dir.load(model).variables["tagger"]
-    found, wanted = ({name: x.shape for name, x in flatten_dict(tree, sep="/").items()} for tree in (variables, shapes))
-    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    if differing:
-        name = differing[0]
-        has = f"{found.get(name)}, and config.tagger has {wanted.get(name)}"
-        raise ValueError(f"initial_model {model}: {name} is {has}")
-    return variables
+def _initial_parts(config: Any, trees: dict[str, Any]) -> dict[str, Any]:
+    """The parts of `initial_model` that a run goes on with.
+
+    Args:
+      config: the run's configuration.
+      trees: of each part, arrays or shapes as the run has them.
+
+    Raises:
+      ValueError: the model lacks a part, or has other names or shapes.
+    """
+    parts = model_dir.load(config.initial_model).variables
+    for part, tree in trees.items():
+        if part not in parts:
+            raise ValueError(f"initial_model {config.initial_model}: has no {part}")
+        found, wanted = ({name: x.shape for name, x in flatten_dict(of, sep="/").items()} for of in (parts[part], tree))
+        differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        if differing:
+            name = differing[0]
+            has = f"{found.get(name)}, and config.{part} has {wanted.get(name)}"
+            raise ValueError(f"initial_model {config.initial_model}: {part}: {name} is {has}")
+    return {part: parts[part] for part in trees}
 
 
 def _effects(config: Any) -> Effects:
