@@ -15,7 +15,14 @@ import numpy as np
 from uss_jax import anchors, dataset, model_dir
 
 ROOT = Path(__file__).parents[1]
-COMPILED = tempfile.TemporaryDirectory()  # programs that all runs of this process's tests share
+COMPILED = tempfile.TemporaryDirectory()
+# Small networks take longer to compile than to run: the runs of this process's tests share their programs, and LLVM
+# does not optimise them.
+COMPILING = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 SEGMENT_SECONDS = 0.5
 FIELDS = [
     "--config=configs/tiny_separator.py",
@@ -67,12 +74,9 @@ def prepare(data: Path, folder: Path) -> list[str]:
 
 def start(fields: list[str], workdir: Path, devices: int = 1, program: str = "train.py") -> subprocess.Popen[str]:
     """Starts a run on so many devices of one process."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": str(ROOT),  # a program may lie elsewhere
-        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    flags = f"{COMPILING['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    # a program may lie elsewhere
+    environment = os.environ | COMPILING | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, program, *fields, f"--workdir={workdir}"]
     return subprocess.Popen(
         command,

@@ -1,12 +1,14 @@
 """The real command lines: the whole chain in miniature, and what a wrong input gets."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small_run
 import soundfile
 
 from uss_jax import cli
@@ -34,7 +36,13 @@ SMALL_SEPARATOR = [
 
 def run(*command: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs Python with these arguments in the repository, and checks the exit status."""
-    result = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, cwd=ROOT)
+    result = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | small_run.COMPILING,
+    )
     assert result.returncode == status, result.stdout + result.stderr
     return result
 
