@@ -48,6 +48,28 @@ def main(argv: list[str]) -> None:
     logger.info("model written to %s", folder)
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """As absl does, but that a wrong flag, configuration or field gets one sentence, and exit status 1."""
+    try:
+        rest: list[str] = flags.FLAGS(argv)
+        _ = CONFIG.value.task  # only now a missing file is told
+        return rest
+    except (AttributeError, LookupError) as error:
+        says = f"--config: no such field: {_message(error)}"
+    except (flags.Error, OSError, SyntaxError, TypeError, ValueError) as error:
+        says = _message(error)
+    sys.stderr.write(f"train.py: {says}\n")
+    sys.exit(1)
+
+
+def _message(error: BaseException) -> str:
+    """The last of what an error says, or the one inside it: where a configuration fails, absl gives a traceback."""
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    lines = str(error.args[0] if len(error.args) == 1 else error).strip().splitlines()  # of a KeyError without quotes
+    return lines[-1].strip() if lines else type(error).__name__
+
+
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

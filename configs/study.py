@@ -61,7 +61,11 @@ def separator(scale: str, name: str, kind: str = "resunet30") -> ml_collections.
       scale: `small` or `paper`.
       name: of the configuration, as of its file.
       kind: one of `SEPARATORS`.
+
+    Raises:
+      ValueError: there is no such scale.
     """
+    _check_scale(scale)
     config = resunet30_soft.get_config()
     config.name = name
     config.tagger_model = "tagger_cnn14"  # a configuration beside this one, or a model
@@ -85,7 +89,11 @@ def tagger(scale: str, name: str, kind: str) -> ml_collections.ConfigDict:
       scale: `small` or `paper`.
       name: of the configuration, as of its file.
       kind: one of `TAGGERS`.
+
+    Raises:
+      ValueError: there is no such scale.
     """
+    _check_scale(scale)
     config = cnn14_sed.get_config()
     config.name = name
     config.tagger = ml_collections.ConfigDict({"kind": kind} | TAGGERS[scale][kind])
@@ -102,6 +110,11 @@ def tagger(scale: str, name: str, kind: str) -> ml_collections.ConfigDict:
         config.data.mixup_union = True
         config.optimiser.weight_decay = 1e-3
     return config
+
+
+def _check_scale(scale: str) -> None:
+    if scale not in SEPARATORS:
+        raise ValueError(f"scale {scale!r}: expected one of {', '.join(SEPARATORS)}")
 
 
 def _shorten(config: ml_collections.ConfigDict, steps: int, batch_size: int) -> None:

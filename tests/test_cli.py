@@ -254,6 +254,26 @@ def test_anchors_of_another_dataset_are_refused(chain, tmp_path):
     assert not (tmp_path / "run").exists()  # so that the corrected command may use it
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["configs/tiny_tagger.py", "--config.stops=1"], 'Did you mean "steps" instead of "stops"?'),
+        (["configs/tiny_tagger.py", "--config.separator.hop=1"], "no such field: 'separator'"),
+        (["configs/tiny_tagger.py", "--config.steps=many"], "--config.steps=many: invalid literal"),
+        (["configs/grid/paper.py:large"], "scale 'large': expected one of paper, small"),
+        (["configs/none.py"], "No such file or directory: 'configs/none.py'"),
+        (["README.md"], "invalid character"),
+    ],
+)
+def test_a_wrong_configuration_gets_one_sentence(arguments, says, tmp_path):
+    path, *fields = arguments
+    said = run("train.py", f"--config={path}", f"--workdir={tmp_path / 'run'}", *fields, status=1).stderr
+    assert says in said
+    assert said.startswith("train.py: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_train_and_eval_answer_wrong_input_in_one_sentence(tmp_path):
     result = run("train.py", "--config=configs/tiny_tagger.py", f"--workdir={tmp_path}", status=1)
     assert "no dataset" in result.stderr

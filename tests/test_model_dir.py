@@ -33,6 +33,7 @@ def test_weights_come_back_to_the_bit(networks, folder):
         jax.tree.map(np.testing.assert_array_equal, networks.variables[part], loaded.variables[part])
     assert loaded.config == networks.config
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "weights.safetensors"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # who may read one may read the others
 
 
 def test_in_use_variables_lie_on_the_device_once(folder):

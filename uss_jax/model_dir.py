@@ -7,6 +7,7 @@ such as `separator/params/encoder0/conv1/kernel`; nothing is ever unpickled.
 import dataclasses
 import importlib.resources
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -222,10 +223,10 @@ def save(folder: Path, networks: Networks, card: str, *, half: bool = False, ove
         flat = {name: _as_half(value) for name, value in flat.items()}
     with files.new_folder(folder, overwrite) as temporary:
         files.write_json(temporary / "config.json", {"format": FORMAT} | networks.config)
-        safetensors.numpy.save_file(
-            {name: np.ascontiguousarray(value) for name, value in flat.items()}, temporary / "weights.safetensors"
-        )
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        weights, readme = temporary / "weights.safetensors", temporary / "README.md"
+        safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in flat.items()}, weights)
+        readme.write_text(card, encoding="utf-8")
+        shutil.copymode(readme, weights)  # which else its owner alone may read
 
 
 def _as_half(value: np.ndarray) -> np.ndarray:
