@@ -6,6 +6,7 @@ On several hosts the same command runs once on each, with --multihost; the workd
 import logging
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -25,15 +26,15 @@ PROFILE = flags.DEFINE_bool("profile", False, "write an XLA trace of a few steps
 
 
 def main(argv: list[str]) -> None:
-    """Parses flags and trains; one sentence and exit status 1 where the input is wrong."""
+    """Trains; one sentence and exit status 1 where the input is wrong."""
     assert WORKDIR.value is not None
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+        refuse(f"unexpected argument {argv[1]!r}")
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
     logger = logging.getLogger("uss_jax")
     cluster = [flag for flag in (COORDINATOR, PROCESSES, PROCESS) if flag.value is not None]
     if cluster and not MULTIHOST.value:
-        raise app.UsageError(f"--{cluster[0].name} goes with --multihost")
+        refuse(f"--{cluster[0].name} goes with --multihost")
     try:
         if MULTIHOST.value:
             parallel.initialise(COORDINATOR.value, PROCESSES.value, PROCESS.value)
@@ -45,6 +46,11 @@ def main(argv: list[str]) -> None:
     except (ValueError, FloatingPointError, OSError) as error:
         sys.stderr.write(f"train.py: {error}\n")
         parallel.exit_at_once(1)
+    except AttributeError as error:
+        if not isinstance(innermost(error), KeyError):
+            raise
+        sys.stderr.write(f"train.py: {config_path(sys.argv)}: {message(error)}\n")
+        parallel.exit_at_once(1)
     logger.info("model written to %s", folder)
 
 
@@ -54,20 +60,43 @@ def parse_flags(argv: list[str]) -> list[str]:
         rest: list[str] = flags.FLAGS(argv)
         _ = CONFIG.value.task  # only now a missing file is told
         return rest
-    except (AttributeError, LookupError) as error:
-        says = f"--config: no such field: {_message(error)}"
-    except (flags.Error, OSError, SyntaxError, TypeError, ValueError) as error:
-        says = _message(error)
+    except flags.Error as error:
+        refuse(message(error))
+    except Exception as error:  # a configuration is a program
+        refuse(f"{config_path(argv)}: {message(error)}")
+
+
+def refuse(says: str) -> NoReturn:
+    """Ends with a sentence."""
     sys.stderr.write(f"train.py: {says}\n")
     sys.exit(1)
 
 
-def _message(error: BaseException) -> str:
-    """The last of what an error says, or the one inside it: where a configuration fails, absl gives a traceback."""
+def config_path(argv: list[str]) -> str:
+    """What the flag `--config` has been given."""
+    for given, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, value = given.lstrip("-").partition("=")
+        if name == "config":
+            return value or following
+    return "--config"
+
+
+def message(error: BaseException) -> str:
+    """What an error says, or the last of it: where a configuration raises one, absl gives all of the traceback."""
+    error = innermost(error)
+    lines = [
+        line.strip() for line in str(error.args[0] if len(error.args) == 1 else error).splitlines() if line.strip()
+    ]
+    if isinstance(error, KeyError):  # ml_collections' answer to a field that it has not
+        return f"has no {'; '.join(lines)}"
+    return lines[-1] if lines else type(error).__name__
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The error that others were made of."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
-    lines = str(error.args[0] if len(error.args) == 1 else error).strip().splitlines()  # of a KeyError without quotes
-    return lines[-1].strip() if lines else type(error).__name__
+    return error
 
 
 if __name__ == "__main__":

@@ -63,17 +63,21 @@ def test_another_tagger_tells_what_is_active_and_queries_stay(networks, tmp_path
     np.testing.assert_array_equal(models["new"].conditions(segments), models["model"].conditions(segments))
     np.testing.assert_array_equal(new.class_conditions, conditions)
     jax.tree.map(np.testing.assert_array_equal, new.variables["separator"], networks.variables["separator"])
-    assert (new.config["name"], new.sed) == ("new", None)  # the other's tagger cannot hear when
+    assert (new.config["name"], new.config["sed"]) == ("new", networks.config["tagger"])  # the other cannot hear when
+    jax.tree.map(np.testing.assert_array_equal, new.variables["sed"], networks.variables["tagger"])
     assert all(f"# card of {name}" in (tmp_path / "new" / "README.md").read_text() for name in sources)
 
     assert cli.main(["retag", paths["new"], "--tagger", paths["model"], "--half", "--out", paths["newer"]]) == 0
     back = model_dir.load(tmp_path / "newer")
-    assert back.config == networks.config | {"name": "newer", "query_tagger": networks.config["tagger"]}
+    own = networks.config["tagger"]
+    assert back.config == networks.config | {"name": "newer", "query_tagger": own, "sed": own}
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3), back.variables["sed"], networks.variables["sed"]
     )
     sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("new", "newer")]
     assert sizes[1] < 0.7 * sizes[0]
+    both_hear_when = model_dir.with_tagger(networks, networks, "twice")
+    assert both_hear_when.own_parts.count("sed") == 0
 
 
 def test_a_model_that_only_tags_is_not_retagged(folder, tmp_path, capsys):

@@ -96,7 +96,8 @@ def test_a_tagger_goes_on_from_another_of_its_shapes(tones, tmp_path):
     config.tagger = ml_collections.ConfigDict(fields)
     first = make_task(config, items=8)
     assert "initial_model" not in first.inputs
-    state = TrainState(0, 0, jax.tree.map(lambda x: x + 1, first.params), first.batch_stats, {}, None)
+    params, batch_stats = jax.tree.map(lambda x: x + 1, (first.params, first.batch_stats))
+    state = TrainState(0, 0, params, batch_stats, {}, None)
     model_dir.save(tmp_path / "model", first.networks(state), "")
     config.initial_model, config.seed = str(tmp_path / "model"), 1
     task = make_task(config, items=8)
@@ -105,13 +106,15 @@ def test_a_tagger_goes_on_from_another_of_its_shapes(tones, tmp_path):
     assert task.inputs["initial_model"]
     config.tagger.widths = (4,)
     with pytest.raises(
-        ValueError, match=r"initial_model .*model: tagger: batch_stats/block0/bn1/mean is \(8,\), and .* \(4,\)"
+        ValueError, match=r"initial_model .*model: tagger: batch_stats/block0/bn1/mean is \(8,\), and is to be \(4,\)"
     ):
         make_task(config, items=8)
 
 
 @pytest.mark.parametrize("tagger_training", ["frozen", "fine_tuned"])
-def test_a_separator_goes_on_from_another_of_its_shapes(tagger_training, tones, anchors, small_tagger, tmp_path):
+def test_a_separator_goes_on_from_another_of_its_shapes(
+    tagger_training, tones, anchors, small_tagger, tmp_path, caplog
+):
     config = resunet30_soft.get_config()
     config.data.dataset, config.data.split, config.evaluation.every = str(tones.dataset), "train", 0
     config.data.anchors, config.data.anchor_seconds, config.tagger_model = str(anchors), SECONDS, small_tagger
@@ -120,16 +123,22 @@ def test_a_separator_goes_on_from_another_of_its_shapes(tagger_training, tones, 
     config.separator.strides = ((2, 2),)
     first = make_task(config, items=8)
     assert "initial_model" not in first.inputs
-    state = TrainState(0, 0, jax.tree.map(lambda x: x + 1, first.params), first.batch_stats, {}, None)
+    params, batch_stats = jax.tree.map(lambda x: x + 1, (first.params, first.batch_stats))
+    state = TrainState(0, 0, params, batch_stats, {}, None)
     model_dir.save(tmp_path / "model", first.networks(state), "")
     config.initial_model, config.seed = str(tmp_path / "model"), 1
     task = make_task(config, items=8)
     assert {"query", "separator"} <= task.params.keys()
+    assert not caplog.messages
     jax.tree.map(np.testing.assert_array_equal, task.params, state.params)
     jax.tree.map(np.testing.assert_array_equal, task.batch_stats, state.batch_stats)
     assert task.inputs["initial_model"]
-    config.separator.widths = (4,)
-    with pytest.raises(ValueError, match=r"initial_model .*model: separator: .* is \(16,\), and .* \(8,\)"):
+    config.tagger_model = "tiny"
+    make_task(config, items=8)
+    told = [f"the queries of {config.initial_model} come from another tagger than tiny"]
+    assert caplog.messages == (told if tagger_training == "frozen" else [])
+    config.tagger_model, config.separator.widths = small_tagger, (4,)
+    with pytest.raises(ValueError, match=r"initial_model .*model: separator: .* is \(16,\), and is to be \(8,\)"):
         make_task(config, items=8)
     config.initial_model = small_tagger
     with pytest.raises(ValueError, match=r"initial_model .*: has no query"):

@@ -418,6 +418,8 @@ def test_a_positive_weight_counts_labelled_classes_so_often_more(on_cpu):
     assert 0 < of_labelled < plain
     np.testing.assert_allclose(loss(labels, 4.0), plain + 3 * of_labelled, rtol=1e-5)
     assert loss(np.zeros_like(labels), 4.0) == loss(np.zeros_like(labels), 1.0)
+    halves, wholes = (loss(of, 201.0) - loss(of, 1.0) for of in (labels / 2, labels))
+    np.testing.assert_allclose(halves, wholes / 2, rtol=1e-5)
     for weight in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="positive_weight"):
             loss(labels, weight)

@@ -96,12 +96,13 @@ def test_a_wrong_rule_is_refused(tmp_path, rule, says):
         weak_labels.collect([tmp_path], [table(tmp_path, FOLDS)], held_out=rule)
 
 
-def test_a_folder_may_be_for_training_alone_but_not_all(tmp_path):
+def test_a_folder_may_be_for_training_alone_but_not_all(tmp_path, caplog):
     (tmp_path / "stems").mkdir()
     tables = [table(tmp_path, FOLDS), table(tmp_path / "stems", "filename,mids,fold\nd.wav,Piano,1\n")]
     splits = weak_labels.collect([path.parent for path in tables], tables, held_out="fold=4")
     assert [clip.path.name for clip in splits["train"]] == ["a.wav", "b.wav", "d.wav"]
     assert [clip.path.name for clip in splits["validation"]] == ["c.wav"]
+    assert caplog.messages == [f"{tables[1]}: no clip has fold=4, all are for training"]
     with pytest.raises(ValueError, match=r"labels\.csv, .*stems.labels\.csv: no row has fold=9"):
         weak_labels.collect([path.parent for path in tables], tables, held_out="fold=9")
 

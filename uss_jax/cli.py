@@ -334,7 +334,8 @@ def retag(args: argparse.Namespace) -> None:
 
     files.check_new(args.out)
     networks = model_dir.with_tagger(model_dir.load(args.model), model_dir.load(args.tagger), args.out.name)
-    cards = [(model_dir.find(source) / "README.md").read_text("utf-8") for source in (args.model, args.tagger)]
+    found = [model_dir.find(source) / "README.md" for source in (args.model, args.tagger)]
+    cards = [path.read_text("utf-8", errors="replace") for path in found if path.is_file()]
     about = "The first of these models, with the tagger of the second to tell what is active.\n"
     model_dir.save(args.out, networks, "\n".join([f"# {args.out.name}\n", about, *cards]), half=args.half)
     parameters = ", ".join(f"{part} {count:,}" for part, count in networks.parameter_counts().items())

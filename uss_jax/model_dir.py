@@ -147,7 +147,8 @@ def with_tagger(networks: Networks, other: Networks, name: str) -> Networks:
 
     Args:
       networks: the model.
-      other: whose tagger to take, and, where it has one beside, whose `sed`.
+      other: whose tagger to take, and, where it has one beside, whose `sed`; where it cannot hear when a class
+        sounds, the model's own still does.
       name: of the new model.
 
     Raises:
@@ -162,6 +163,8 @@ def with_tagger(networks: Networks, other: Networks, name: str) -> Networks:
         config["sed"], variables["sed"] = other.config["sed"], other.variables["sed"]
     elif not config.get("sed"):
         variables.pop("sed", None)
+        if other.sed is None and networks.sed is not None:  # what was tagger and `sed` still finds anchors
+            config["sed"], variables["sed"] = networks.config["tagger"], networks.variables["tagger"]
     return dataclasses.replace(build_networks(config, variables), class_conditions=networks.class_conditions)
 
 

@@ -136,7 +136,7 @@ class Model:
             queries by name.
           embedding: (condition,), a query from `embed`; several by name.
           spans: (onset, offset) in seconds: a stem of what sounds there, wherever it sounds.
-          exclude: classes that are kept out of the stems where they are active.
+          exclude: classes that are kept out of the stems where they are active, as classes asked for by name are.
           channels: `shared`, the masks are made of the mean of the channels (of the loudest, where they cancel out) and
             applied to each; or `each`, of each channel by itself.
           consistent: the stems of a level share what they leave of the input, wherever one of them is active.

@@ -5,6 +5,7 @@ A table is either a CSV file with a column of file names, or one of AudioSet's o
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 from uss_jax import audio, audioset, audioset_tables, files, progress
 from uss_jax.audio import EXTENSIONS, SAMPLE_RATE_HZ
 from uss_jax.storage import Record
+
+logger = logging.getLogger(__name__)
 
 SHORTEST_S = 0.1  # of a recording worth keeping
 SHORT_BY_S = 0.5  # how much less than its table tells is worth a note
@@ -158,6 +161,7 @@ def collect(
     shared = audioset_tables.shared_ids(segments.values())
     list_folder = functools.cache(audioset_tables.list_folder)  # tables share folders
     splits: dict[str, list[ClipFile]] = {}
+    trained_alone: list[Path] = []
     for audio_dir, table, meta, name in zip(audio_dirs, tables, metas, names, strict=True):
         if table in segments:
             found = audioset_tables.find_files(audio_dir, table, list_folder)
@@ -166,10 +170,14 @@ def collect(
             of_table = {audioset_tables.split_of(table): clips}
         else:
             of_table = _by_fold(audio_dir, table, meta, held_out, f"{name}/" if len(tables) > 1 else "")
+            if held_out and "validation" not in of_table:
+                trained_alone.append(meta)
         for split, clips in of_table.items():
             splits.setdefault(split, []).extend(clips)
     if held_out and "validation" not in splits:
-        raise ValueError(f"{', '.join(map(str, metas))}: no row has {held_out}")
+        raise ValueError(f"{', '.join(map(str, metas))}: no row has {held_out} and a file name of the label tables")
+    for meta in trained_alone:
+        logger.warning("%s: no clip has %s, all are for training", meta, held_out)
     _check_unique(clip.clip_id for clips in splits.values() for clip in clips)
     for split, of_split in splits.items():
         _check_some_file(split, of_split)

@@ -259,6 +259,7 @@ def _settings(request: Request, benchmark: Benchmark, model: NamedModel | None) 
         "given_mixtures": given,
         "anchors": str(request.anchors) if request.anchors else None,
         "paper": request.paper,
+        "least": systems.least_of(benchmark.paper) if request.query == "label" else None,
         "oracle_masks": options.oracle_masks,
         "batch_size": options.batch_size,
         "export_estimates": str(options.estimates_to) if options.estimates_to else None,

@@ -21,6 +21,11 @@ from uss_jax.separation import Model
 from uss_jax.targets import Target
 
 
+def least_of(paper: bool) -> float:
+    """Probability from which on a label that is asked for by name is active, as the reference has it or as here."""
+    return targets.THRESHOLD if paper else targets.EXPECTED
+
+
 class ModelSystem:
     """A model that separates the items of a benchmark by one protocol."""
 
@@ -59,8 +64,7 @@ class ModelSystem:
 
     def _named(self, item: Item) -> Target:
         """The item's classes, asked for by name."""
-        least = targets.THRESHOLD if self._benchmark.paper else targets.EXPECTED
-        return Target(item.label, self._benchmark.classes(item), least=least)
+        return Target(item.label, self._benchmark.classes(item), least=least_of(self._benchmark.paper))
 
     def _segments(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
         inference = self._model.inference

@@ -111,7 +111,7 @@ def tagger_loss(
     Args:
       networks: with the tagger.
       mixup_alpha, mixup_share, mixup_union: see `augment.mixup`.
-      positive_weight: how much more a class counts where it is labelled. The tagger then tells a probability p as
+      positive_weight: factor of the loss of what is labelled and not heard. The tagger then tells a probability p as
         w·p / (w·p + 1 − p), and hears at the same threshold what it is less sure of.
 
     Raises:
@@ -134,8 +134,8 @@ def tagger_loss(
             rngs={"augment": augment_key, "dropout": dropout_key},
             mutable=["batch_stats"],
         )
-        weight = 1.0 + (positive_weight - 1.0) * labels
-        losses = weight * optax.sigmoid_binary_cross_entropy(tags.logits, labels)
+        losses = optax.sigmoid_binary_cross_entropy(tags.logits, labels)
+        losses += (positive_weight - 1.0) * labels * -jax.nn.log_sigmoid(tags.logits)
         return jnp.mean(losses), updated["batch_stats"]
 
     return loss

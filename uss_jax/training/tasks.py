@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from uss_jax.parallel import AXIS
 from uss_jax.training.checkpoints import digest
 from uss_jax.training.step import PRECISIONS, LossFunction, TrainState, separator_loss, tagger_loss
 from uss_jax.training.validation import SeparatorValidation, TaggerValidation
+
+logger = logging.getLogger(__name__)
 
 TAGGER_TRAININGS = ("frozen", "fine_tuned", "from_scratch")  # of the tagger that gives a separator's query
 
@@ -169,7 +172,8 @@ def separator_task(config: Any, items: int) -> Task:
         variables["query_tagger"] = kept["tagger"]
     trained_parts = [part for part in ("query_tagger", "query", "separator") if part in variables]
     if config.initial_model:
-        variables |= _initial_parts(config, {part: variables[part] for part in trained_parts})
+        query_tagger = None if "query_tagger" in variables else kept["tagger"]
+        variables |= _initial_parts(config, {part: variables[part] for part in trained_parts}, query_tagger)
     source = MixtureSource(
         clips,
         anchors,
@@ -235,17 +239,20 @@ def separator_task(config: Any, items: int) -> Task:
     )
 
 
-def _initial_parts(config: Any, trees: dict[str, Any]) -> dict[str, Any]:
+def _initial_parts(config: Any, trees: dict[str, Any], query_tagger: Any = None) -> dict[str, Any]:
     """The parts of `initial_model` that a run goes on with.
 
     Args:
       config: the run's configuration.
       trees: of each part, arrays or shapes as the run has them.
+      query_tagger: variables of the frozen tagger that makes the run's queries, if there is one.
 
     Raises:
       ValueError: the model lacks a part, or has other names or shapes.
     """
     parts = model_dir.load(config.initial_model).variables
+    if query_tagger is not None and digest(parts["query_tagger"]) != digest(query_tagger):
+        logger.warning("the queries of %s come from another tagger than %s", config.initial_model, config.tagger_model)
     for part, tree in trees.items():
         if part not in parts:
             raise ValueError(f"initial_model {config.initial_model}: has no {part}")
@@ -253,8 +260,8 @@ def _initial_parts(config: Any, trees: dict[str, Any]) -> dict[str, Any]:
         differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         if differing:
             name = differing[0]
-            has = f"{found.get(name)}, and config.{part} has {wanted.get(name)}"
-            raise ValueError(f"initial_model {config.initial_model}: {part}: {name} is {has}")
+            shapes = f"is {found.get(name, 'missing')}, and is to be {wanted.get(name, 'none')}"
+            raise ValueError(f"initial_model {config.initial_model}: {part}: {name} {shapes}")
     return {part: parts[part] for part in trees}
 
 
