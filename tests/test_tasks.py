@@ -129,17 +129,24 @@ def test_a_separator_goes_on_from_another_of_its_shapes(
     config.initial_model, config.seed = str(tmp_path / "model"), 1
     task = make_task(config, items=8)
     assert {"query", "separator"} <= task.params.keys()
-    assert not caplog.messages
+    assert not caplog.messages  # the queries are those that it was trained by
     jax.tree.map(np.testing.assert_array_equal, task.params, state.params)
     jax.tree.map(np.testing.assert_array_equal, task.batch_stats, state.batch_stats)
     assert task.inputs["initial_model"]
-    config.tagger_model = "tiny"
-    make_task(config, items=8)
-    told = [f"the queries of {config.initial_model} come from another tagger than tiny"]
-    assert caplog.messages == (told if tagger_training == "frozen" else [])
-    config.tagger_model, config.separator.widths = small_tagger, (4,)
+    config.separator.widths = (4,)
     with pytest.raises(ValueError, match=r"initial_model .*model: separator: .* is \(16,\), and is to be \(8,\)"):
         make_task(config, items=8)
     config.initial_model = small_tagger
     with pytest.raises(ValueError, match=r"initial_model .*: has no query"):
         make_task(config, items=8)
+
+
+def test_a_separator_that_goes_on_under_another_tagger_says_so(tones, anchors, small_tagger, caplog):
+    """The bundled model's queries come from an earlier state of its tagger."""
+    config, tiny = resunet30_soft.get_config(), model_dir.load("tiny").config
+    config.data.dataset, config.data.split, config.evaluation.every = str(tones.dataset), "train", 0
+    config.data.anchors, config.data.anchor_seconds = str(anchors), SECONDS
+    config.separator, config.initial_model = ml_collections.ConfigDict(tiny["separator"]), "tiny"
+    for config.tagger_model in ("tiny", small_tagger):
+        make_task(config, items=8)
+    assert caplog.messages == [f"the queries of tiny come from another tagger than {x}" for x in ("tiny", small_tagger)]
