@@ -16,13 +16,10 @@ from uss_jax import anchors, dataset, model_dir
 
 ROOT = Path(__file__).parents[1]
 COMPILED = tempfile.TemporaryDirectory()
-# Small networks take longer to compile than to run: the runs of this process's tests share their programs, and LLVM
-# does not optimise them.
-COMPILING = {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
+# Small networks take longer to compile than to run: the runs of this process's tests share their programs.
+SHARING = {"JAX_COMPILATION_CACHE_DIR": COMPILED.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+# Where they are compared to the bit or not at all, LLVM need not optimise them; tolerances are of programs it did.
+HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 SEGMENT_SECONDS = 0.5
 FIELDS = [
     "--config=configs/tiny_separator.py",
@@ -74,9 +71,8 @@ def prepare(data: Path, folder: Path) -> list[str]:
 
 def start(fields: list[str], workdir: Path, devices: int = 1, program: str = "train.py") -> subprocess.Popen[str]:
     """Starts a run on so many devices of one process."""
-    flags = f"{COMPILING['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    # a program may lie elsewhere
-    environment = os.environ | COMPILING | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | SHARING | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}  # a program may lie elsewhere
     command = [sys.executable, program, *fields, f"--workdir={workdir}"]
     return subprocess.Popen(
         command,

@@ -41,7 +41,7 @@ def run(*command: object, status: int = 0) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | small_run.COMPILING,
+        env=os.environ | small_run.SHARING | small_run.HASTY,
     )
     assert result.returncode == status, result.stdout + result.stderr
     return result

@@ -17,7 +17,7 @@ from uss_jax.evaluation.evaluate import Request, evaluate
 from uss_jax.evaluation.run import Options
 
 ROOT = Path(__file__).parents[1]
-ITEMS = 20
+ITEMS = 50
 pytestmark = pytest.mark.slow
 
 

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
-from small_run import COMPILING, ROOT
+from small_run import HASTY, ROOT
 
 from uss_jax import anchors, dataset, files, model_dir
 from uss_jax.evaluation import items as item_lists
@@ -356,11 +356,7 @@ def start(folder, *options, configs, steps):
     fields = [f"steps={steps}", "log_every=2", "checkpoint_every=1000", "batch_size=4", "optimiser.warmup_steps=1"]
     paths = [str(ROOT / "configs" / "grid" / f"{name}.py") for name in configs]
     arguments = [*paths, f"--workdir={folder}", "--set", *fields, *small, "--per-class", "2", *options]
-    environment = os.environ | {
-        "XLA_FLAGS": COMPILING["XLA_FLAGS"],
-        "USS_JAX_CACHE": str(folder.parent / "cache"),
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = os.environ | HASTY | {"USS_JAX_CACHE": str(folder.parent / "cache"), "PYTHONPATH": str(ROOT)}
     program = [sys.executable, "-m", "uss_jax.grid", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(program, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
