@@ -15,7 +15,7 @@ from recomputed import recomputed
 from test_benchmarks_musdb import write_song
 from test_benchmarks_slakh import stem, write_track
 
-from uss_jax import dataset, files, mining, storage, weak_labels
+from uss_jax import dataset, files, mining, storage, targets, weak_labels
 from uss_jax.anchors import anchors_path
 from uss_jax.evaluation import evaluate, items
 from uss_jax.evaluation.run import Options
@@ -309,3 +309,14 @@ def test_other_anchors_make_other_queries(esc10, tmp_path, monkeypatch):
     assert len({path.parent for path in queries()}) == 2
     assert one["settings"]["mixtures"] == other["settings"]["mixtures"]
     assert one["mean"] != other["mean"]
+
+
+def test_labels_asked_for_under_another_threshold_are_not_gone_on_with(data_dir, tmp_path, monkeypatch):
+    asked = functools.partial(run, tmp_path, "fsdkaggle2018", data_dir / "fsdkaggle2018_mini", per_class=1)
+    asked(query="label")
+    monkeypatch.setattr(targets, "EXPECTED", 0.2)
+    with pytest.raises(ValueError, match=r"of a run with another least \(0\.05, now 0\.2\)"):
+        asked(query="label")
+    asked(query="average", overwrite=True)
+    monkeypatch.setattr(targets, "EXPECTED", 0.3)
+    asked(query="average")

@@ -270,6 +270,10 @@ def test_what_is_excluded_gives_way(keen):
     assert np.sum(kept_out.stems["Dog"].audio ** 2) < 0.9 * np.sum(free**2)
 
 
+def test_what_is_excluded_is_expected_as_what_is_asked_for():
+    assert [x.least for x in Wish(excluded=("Speech",)).excluded_targets()] == [EXPECTED]
+
+
 def test_weights_lead_from_one_class_to_the_other(noise):
     config = SMALL | {"tagger": SMALL["tagger"] | {"prior": 0.6}, "classes": [SPEECH, DOG]}
     variables = model_dir.initial_variables(model_dir.build_networks(config, {}), jax.random.key(3))

@@ -9,6 +9,7 @@ from configs import cnn14_sed, resunet30_soft
 from uss_jax import model_dir
 from uss_jax.anchors import anchors_path, anywhere
 from uss_jax.dataset import Clips
+from uss_jax.training.card import model_card
 from uss_jax.training.step import TrainState
 from uss_jax.training.tasks import make_task
 
@@ -88,22 +89,31 @@ def small_tagger(tmp_path_factory):
     return str(folder)
 
 
+def goes_on(config, model):
+    """Saves a model of this configuration, and checks that a run goes on from it. Returns the run's task."""
+    first = make_task(config, items=8)
+    assert "initial_model" not in first.inputs
+    params, batch_stats = jax.tree.map(lambda x: x + 1, (first.params, first.batch_stats))
+    state = TrainState(0, 0, params, batch_stats, {}, None)
+    networks = first.networks(state)
+    assert "went on" not in model_card(config, networks, 8)
+    model_dir.save(model, networks, "")
+    config.initial_model, config.seed = str(model), 1
+    task = make_task(config, items=8)
+    jax.tree.map(np.testing.assert_array_equal, task.params, params)
+    jax.tree.map(np.testing.assert_array_equal, task.batch_stats, batch_stats)
+    assert task.inputs["initial_model"]
+    assert f"went on from `{model}`" in model_card(config, task.networks(state), 8)
+    return task
+
+
 def test_a_tagger_goes_on_from_another_of_its_shapes(tones, tmp_path):
     fields = {"kind": "cnn14_decision_level_max", "patch": (2, 4), "widths": (8,), "embedding_size": 8}
     config = cnn14_sed.get_config()
     config.data.dataset, config.data.split, config.data.clip_seconds = str(tones.dataset), "train", SECONDS
     config.evaluation.every, config.segment_seconds = 0, SECONDS
     config.tagger = ml_collections.ConfigDict(fields)
-    first = make_task(config, items=8)
-    assert "initial_model" not in first.inputs
-    params, batch_stats = jax.tree.map(lambda x: x + 1, (first.params, first.batch_stats))
-    state = TrainState(0, 0, params, batch_stats, {}, None)
-    model_dir.save(tmp_path / "model", first.networks(state), "")
-    config.initial_model, config.seed = str(tmp_path / "model"), 1
-    task = make_task(config, items=8)
-    jax.tree.map(np.testing.assert_array_equal, task.params, state.params)
-    jax.tree.map(np.testing.assert_array_equal, task.batch_stats, state.batch_stats)
-    assert task.inputs["initial_model"]
+    goes_on(config, tmp_path / "model")
     config.tagger.widths = (4,)
     with pytest.raises(
         ValueError, match=r"initial_model .*model: tagger: batch_stats/block0/bn1/mean is \(8,\), and is to be \(4,\)"
@@ -121,18 +131,9 @@ def test_a_separator_goes_on_from_another_of_its_shapes(
     config.query.adaptor_size, config.query.hidden, config.tagger_training = 4, 8, tagger_training
     config.separator = ml_collections.ConfigDict({"kind": "resunet", "patch": (4, 8), "widths": (8,), "window": 512})
     config.separator.strides = ((2, 2),)
-    first = make_task(config, items=8)
-    assert "initial_model" not in first.inputs
-    params, batch_stats = jax.tree.map(lambda x: x + 1, (first.params, first.batch_stats))
-    state = TrainState(0, 0, params, batch_stats, {}, None)
-    model_dir.save(tmp_path / "model", first.networks(state), "")
-    config.initial_model, config.seed = str(tmp_path / "model"), 1
-    task = make_task(config, items=8)
+    task = goes_on(config, tmp_path / "model")
     assert {"query", "separator"} <= task.params.keys()
     assert not caplog.messages  # the queries are those that it was trained by
-    jax.tree.map(np.testing.assert_array_equal, task.params, state.params)
-    jax.tree.map(np.testing.assert_array_equal, task.batch_stats, state.batch_stats)
-    assert task.inputs["initial_model"]
     config.separator.widths = (4,)
     with pytest.raises(ValueError, match=r"initial_model .*model: separator: .* is \(16,\), and is to be \(8,\)"):
         make_task(config, items=8)
