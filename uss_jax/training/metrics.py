@@ -4,10 +4,11 @@ import json
 import logging
 import math
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import jax
-import tensorboardX
 
 from uss_jax import files
 
@@ -43,7 +44,7 @@ class MetricWriter:
             path = workdir / f"{name}.jsonl"
             files.write_text(path, "".join(kept_lines(path, first_step)))
             self._files[name] = path.open("a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+        self._board = _tensorboard(workdir / "tensorboard", first_step)
 
     def write(self, step: int, **content: dict[str, float]) -> None:
         """Logs a step.
@@ -77,6 +78,23 @@ class MetricWriter:
             for file in self._files.values():
                 file.close()
             self._board.close()
+
+
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    """The writer of TensorBoard's files, which begin anew after `first_step`.
+
+    tensorboardX imports PyTorch where it is installed, which takes seconds, and only tensors would need it. A module
+    that is None cannot be imported.
+    """
+    absent = "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import tensorboardX
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return tensorboardX.SummaryWriter(str(folder), purge_step=first_step + 1)
 
 
 def kept_lines(path: Path, first_step: int) -> list[str]:
