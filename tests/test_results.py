@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from sound_fuzz import cases
 
-from uss_jax import audio, cli, results
+from uss_jax import audio, cli, commands, results
 from uss_jax.separation import Model
 from uss_jax.targets import Target, Wish
 
@@ -183,7 +183,7 @@ def check_case(case, folder: Path, model: Model | None, capsys) -> None:
         try:
             results.separate_file(model, path, out / "it", Wish(classes=("Dog",)), results.Output(report=False))
         except ValueError as error:
-            status, said = 1, f"uss-jax: {cli.one_line(error)}\n"
+            status, said = 1, f"uss-jax: {commands.one_line(error)}\n"
     assert status in (0, 1), case
     if case.readable is not None:
         assert (status == 0) == case.readable, (case, said)
