@@ -2,6 +2,7 @@
 
 import functools
 import json
+import subprocess
 import sys
 import time
 import types
@@ -204,6 +205,24 @@ def test_rates_of_the_machine_are_kept_out_of_what_repeats(tmp_path):
     }
     MetricWriter(tmp_path / "other", 0, active=False).write(1, metrics={"loss": 1.0})
     assert not (tmp_path / "other").exists()
+
+
+def test_scalars_go_to_tensorboard_without_pytorch(tmp_path):
+    """Where it is installed, tensorboardX would import it, which takes longer than all else that a run begins with."""
+    program = f"""
+import sys
+from pathlib import Path
+from uss_jax.training.metrics import MetricWriter
+writer = MetricWriter(Path({str(tmp_path)!r}), first_step=0)
+writer.write(1, metrics={{"loss": 0.5}})
+writer.close()
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    recorded = events.read_bytes()
+    assert b"loss" in recorded
+    assert np.float32(0.5).tobytes() in recorded
 
 
 def test_the_best_evaluation_is_the_first_of_the_highest_up_to_the_restart(tmp_path):
