@@ -199,7 +199,7 @@ def test_stems_and_residual_add_up_at_any_rate(keen, shape, rate, channels):
 
 
 def test_nodes_that_are_never_active_have_no_stem_but_classes_asked_for_do(noise):
-    model = of_prior(0.04)
+    model = of_prior(0.024)
     probabilities = model.inference.probabilities(blocks.split(noise, 64_000))
     quiet = int(probabilities.max(axis=0).argmin())
     assert probabilities[:, quiet].max() < EXPECTED
