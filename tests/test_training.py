@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -209,6 +210,9 @@ def test_rates_of_the_machine_are_kept_out_of_what_repeats(tmp_path):
 
 def test_scalars_go_to_tensorboard_without_pytorch(tmp_path):
     """Where it is installed, tensorboardX would import it, which takes longer than all else that a run begins with."""
+    stands_for_it = tmp_path / "installed" / "torch.py"
+    stands_for_it.parent.mkdir()
+    stands_for_it.write_text("")
     program = f"""
 import sys
 from pathlib import Path
@@ -217,8 +221,11 @@ writer = MetricWriter(Path({str(tmp_path)!r}), first_step=0)
 writer.write(1, metrics={{"loss": 0.5}})
 writer.close()
 assert "torch" not in sys.modules
+import torch
+assert torch.__file__.endswith("torch.py")
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    environment = os.environ | {"PYTHONPATH": str(stands_for_it.parent)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
     (events,) = (tmp_path / "tensorboard").iterdir()
     recorded = events.read_bytes()
     assert b"loss" in recorded
