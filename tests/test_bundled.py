@@ -38,7 +38,7 @@ def test_speech_in_the_example_is_found_and_comes_out_closer_to_the_truth(tiny):
     assert {"Human sounds", "Speech"} <= {event.name for event in events}
     result = scenes.evaluate_scenes(tiny.networks, EXAMPLES)
     assert result["per_class"]["yard: speech"]["sdri"] > 6.0
-    assert result["mean"]["sdri"] > 12.0
+    assert result["mean"]["sdri"] > 14.0
     assert result["mean"]["events_found"] > 0.9
 
 
@@ -60,11 +60,11 @@ def test_a_gain_on_the_input_is_the_same_gain_on_the_output(tiny):
 def test_real_scenes_are_taken_apart(tiny, data_dir):
     result = scenes.evaluate_scenes(tiny.networks, data_dir / "scenes")
     assert result["mean"]["events_found"] > 0.9
-    assert result["mean"]["sdri"] > 9.0
+    assert result["mean"]["sdri"] > 10.0
 
 
 @pytest.mark.slow
-def test_unseen_clips_of_esc10_are_separated_by_more_than_5_5_db(tiny, data_dir, tmp_path, monkeypatch):
+def test_unseen_clips_of_esc10_are_separated_by_more_than_6_db(tiny, data_dir, tmp_path, monkeypatch):
     """A part of the benchmark of the model card: fold 4, which was held back, by average queries."""
     monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
     esc10 = data_dir / "esc10"
@@ -76,7 +76,7 @@ def test_unseen_clips_of_esc10_are_separated_by_more_than_5_5_db(tiny, data_dir,
     )
     assert result["n"] == 200
     assert len(result["per_class"]) == 10
-    assert result["mean"]["sdri"] > 5.5
+    assert result["mean"]["sdri"] > 6.0
     tags = tagging.evaluate_tagging(tiny.networks, folder)["mean"]
     assert tags["top1"] > 0.8
     assert tags["average_precision"] > 0.85
