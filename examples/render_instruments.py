@@ -10,7 +10,7 @@ its own, a draw of all that makes its timbre, so that no instrument is in two fo
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +51,7 @@ DRUMS: dict[str, Callable[[Rng], dict[str, tuple[drums.Stroke, ...]]]] = {
     "hi_hat": lambda rng: {"hat": (drums.hi_hat(rng),)},
     "cymbal": lambda rng: {"cymbal": (drums.cymbal(rng),)},
 }
-CATEGORIES = (*PITCHED, *DRUMS)
+Clip = Callable[[str, int, int], tuple[np.ndarray, str]]  # (category, number, seed) → int16 (samples,), note
 
 CLASSES = {  # AudioSet names of what is heard: the instrument and its family, without the broadest classes
     "piano": ("Piano",),
@@ -76,11 +76,6 @@ CLASSES = {  # AudioSet names of what is heard: the instrument and its family, w
     "hi_hat": ("Hi-hat", "Cymbal"),
     "cymbal": ("Cymbal",),
 }
-
-
-def mids(category: str) -> str:
-    """Machine ids of a category, with commas between them."""
-    return ",".join(audioset.find_class(name).mid for name in CLASSES[category])
 
 
 def recorded(rng: Rng, x: Sound) -> Sound:
@@ -114,8 +109,18 @@ def clip(category: str, number: int, seed: int) -> tuple[np.ndarray, str]:
     return to_int16(recorded(player, x), player.uniform(-12, -1)), note
 
 
-def render(folder: Path, count: int, seed: int) -> None:
-    """Writes `count` clips of each category and their tables; the folder takes its name when it is whole.
+def render(
+    folder: Path, classes: Mapping[str, Sequence[str]], clip: Clip, count: int, seed: int, folds: int = FOLDS
+) -> None:
+    """Writes clips and their tables; the folder takes its name when it is whole.
+
+    Args:
+      folder: to be made.
+      classes: AudioSet names of what is heard in each category.
+      clip: makes one.
+      count: of the clips of each category.
+      seed: of all that is drawn.
+      folds: the clips of a category are dealt out to so many.
 
     Raises:
       ValueError: there is such a folder already.
@@ -123,13 +128,13 @@ def render(folder: Path, count: int, seed: int) -> None:
     with files.new_folder(folder) as temporary:
         (temporary / "audio").mkdir()
         labels, meta = [("filename", "mids")], [("filename", "fold", "category", "note")]
-        wanted = [(category, number) for category in CATEGORIES for number in range(count)]
+        wanted = [(category, number) for category in classes for number in range(count)]
         for category, number in progress.track(wanted, "rendering", len(wanted)):
             x, note = clip(category, number, seed)
             name = f"{category}-{number}.flac"
             soundfile.write(temporary / "audio" / name, x, RATE_HZ, subtype="PCM_16")
-            labels.append((name, mids(category)))
-            meta.append((name, str(1 + number % FOLDS), category, note))
+            labels.append((name, ",".join(audioset.find_class(of).mid for of in classes[category])))
+            meta.append((name, str(1 + number % folds), category, note))
         write_table(temporary / "weak_labels.csv", labels)
         write_table(temporary / "meta.csv", meta)
 
@@ -140,19 +145,20 @@ def write_table(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(about: str | None, classes: Mapping[str, Sequence[str]], clip: Clip, folds: int = FOLDS) -> None:
+    """Renders what the command line asks for; the arguments are those of `render`, and the text of --help."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="write the set into this new folder")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
-    parser.add_argument("--clips", type=int, default=CLIPS, help="of each instrument (%(default)s)")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="of each category (%(default)s)")
     args = parser.parse_args()
     try:
         if args.clips < 1 or args.seed < 0:
             raise ValueError("--clips must be 1 or more, and --seed no less than 0")
-        render(args.out, args.clips, args.seed)
+        render(args.out, classes, clip, args.clips, args.seed, folds)
     except (ValueError, OSError) as error:
-        sys.exit(f"render_instruments.py: {error}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, CLASSES, clip)

@@ -1,4 +1,4 @@
-"""The rendered instruments of examples/: pitches, seeds, folds and tables; and clips cut from stems."""
+"""What examples/ renders: pitches, rhythms, seeds, folds and tables; and clips cut from stems."""
 
 import csv
 import subprocess
@@ -15,8 +15,9 @@ from uss_jax import audioset, weak_labels
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 import render_instruments  # noqa: E402
+import render_surroundings  # noqa: E402
 import stems_as_clips  # noqa: E402
-from rendering import drums, general_midi  # noqa: E402
+from rendering import drums, general_midi, surroundings  # noqa: E402
 from rendering.blocks import modes  # noqa: E402
 
 RATE_HZ = 32000
@@ -59,16 +60,67 @@ def test_every_part_of_a_drum_kit_sounds_and_dies_away():
             assert np.abs(x[-100:]).max() < 0.02 * np.abs(x).max(), part
 
 
-@pytest.mark.parametrize("category", ["piano", "violin", "bass_drum", "hi_hat"])
-def test_a_clip_is_given_by_its_seed_and_number(category):
-    first, note = render_instruments.clip(category, 0, seed=3)
-    again, _ = render_instruments.clip(category, 0, seed=3)
+def rate_of_repeating(x: np.ndarray, low_hz: float, high_hz: float) -> float:
+    """How often the loudness of x repeats in a second, between two rates."""
+    loud = np.abs(x[: len(x) // 32 * 32]).reshape(-1, 32).mean(axis=1)
+    spectrum = np.abs(np.fft.rfft(loud - loud.mean(), 2 * len(loud))) ** 2
+    likeness = np.fft.irfft(spectrum)
+    shortest, longest = int(1000 / high_hz), int(1000 / low_hz)
+    return 1000 / (shortest + np.argmax(likeness[shortest:longest]))
+
+
+@pytest.mark.parametrize("recipe", render_surroundings.RECIPES)
+def test_whatever_is_drawn_of_a_surrounding_sounds(recipe):
+    sound, _ = render_surroundings.RECIPES[recipe]
+    for seed in range(3):
+        x = sound(np.random.default_rng(seed), 3.0)
+        assert x.shape == (3 * RATE_HZ,)
+        assert np.isfinite(x).all()
+        loud = np.abs(x).reshape(3, -1).max(axis=1)
+        assert (loud > 1e-2 * loud.max()).all()
+
+
+def test_a_clock_ticks_regularly():
+    x = surroundings.clock(np.random.default_rng(1), 5.0)
+    rate = rate_of_repeating(x, 0.5, 3.0)
+    assert [rate_of_repeating(half, 0.5, 3.0) for half in np.split(x, 2)] == pytest.approx([rate, rate], rel=0.02)
+
+
+def test_blades_beat_as_often_as_those_of_a_helicopter():
+    rates = [rate_of_repeating(surroundings.helicopter(np.random.default_rng(seed), 5.0), 5, 40) for seed in range(8)]
+    assert sum(8.5 < rate < 29 for rate in rates) >= 7, rates
+
+
+@pytest.mark.parametrize(("recipe", "low_hz", "high_hz"), [("cricket", 2000, 9000), ("engine", 10, 2500)])
+def test_a_surrounding_sounds_in_its_band(recipe, low_hz, high_hz):
+    power = np.zeros(3 * RATE_HZ // 2 + 1)
+    for seed in range(4):
+        x = render_surroundings.RECIPES[recipe][0](np.random.default_rng(seed), 3.0)
+        power += np.abs(np.fft.rfft(x / x.std())) ** 2
+    hz = np.fft.rfftfreq(3 * RATE_HZ, 1 / RATE_HZ)
+    assert power[(low_hz < hz) & (hz < high_hz)].sum() > 0.9 * power.sum()
+
+
+@pytest.mark.parametrize(
+    ("script", "category"),
+    [
+        (render_instruments, "piano"),
+        (render_instruments, "violin"),
+        (render_instruments, "bass_drum"),
+        (render_instruments, "hi_hat"),
+        (render_surroundings, "bird"),
+        (render_surroundings, "clock"),
+    ],
+)
+def test_a_clip_is_given_by_its_seed_and_number(script, category):
+    first, note = script.clip(category, 0, seed=3)
+    again, _ = script.clip(category, 0, seed=3)
     assert first.shape == (5 * RATE_HZ,)
     assert np.abs(first).max() > 32767 / 10
     assert note
     np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, render_instruments.clip(category, 1, seed=3)[0])
-    assert not np.array_equal(first, render_instruments.clip(category, 0, seed=4)[0])
+    assert not np.array_equal(first, script.clip(category, 1, seed=3)[0])
+    assert not np.array_equal(first, script.clip(category, 0, seed=4)[0])
 
 
 def test_modes_are_damped_sines():
@@ -78,9 +130,9 @@ def test_modes_are_damped_sines():
     np.testing.assert_allclose(modes(3000 / RATE_HZ, hz, decay_s, gain, 0.3), expected, atol=1e-9)
 
 
-def test_the_command_writes_a_set_that_can_be_trained_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(render_instruments, "CATEGORIES", ("electric_piano", "hi_hat"))
-    render_instruments.render(tmp_path / "set", 5, seed=0)
+def test_a_set_is_written_that_can_be_trained_on(tmp_path):
+    classes = {name: render_instruments.CLASSES[name] for name in ("electric_piano", "hi_hat")}
+    render_instruments.render(tmp_path / "set", classes, render_instruments.clip, 5, seed=0)
     clips = weak_labels.read_labels(tmp_path / "set" / "weak_labels.csv", tmp_path / "set" / "audio")
     assert len(clips) == 10
     assert audioset.class_names(clips[0].labels) == ["Piano", "Electric piano"]
@@ -89,19 +141,28 @@ def test_the_command_writes_a_set_that_can_be_trained_on(tmp_path, monkeypatch):
     assert [row["fold"] for row in rows(tmp_path / "set" / "meta.csv")] == ["1", "2", "3", "4", "1"] * 2
 
 
-def test_every_category_has_classes():
-    assert set(render_instruments.CLASSES) == set(render_instruments.CATEGORIES)
-    assert all(render_instruments.mids(category) for category in render_instruments.CATEGORIES)
+def test_every_instrument_has_classes():
+    assert set(render_instruments.CLASSES) == {*render_instruments.PITCHED, *render_instruments.DRUMS}
+
+
+def test_surroundings_are_all_for_training(tmp_path):
+    done = run("render_surroundings.py", "--out", tmp_path / "set", "--clips", 1)
+    assert done.returncode == 0, done.stderr
+    clips = weak_labels.read_labels(tmp_path / "set" / "weak_labels.csv", tmp_path / "set" / "audio")
+    assert [clip.name.split("-")[0] for clip in clips] == list(render_surroundings.RECIPES)
+    assert all(clip.labels for clip in clips)
+    assert {row["fold"] for row in rows(tmp_path / "set" / "meta.csv")} == {"1"}
 
 
 @pytest.mark.parametrize(
     ("args", "reason"),
     [(("--clips", 0), "--clips must be 1 or more"), ((), "exists already")],
 )
-def test_wrong_input_is_told_in_a_sentence(tmp_path, args, reason):
-    done = run("render_instruments.py", "--out", tmp_path, *args)
+@pytest.mark.parametrize("script", ["render_instruments.py", "render_surroundings.py"])
+def test_wrong_input_is_told_in_a_sentence(tmp_path, script, args, reason):
+    done = run(script, "--out", tmp_path, *args)
     assert done.returncode == 1
-    assert done.stderr.startswith("render_instruments.py: ")
+    assert done.stderr.startswith(f"{script}: ")
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
 
