@@ -315,7 +315,7 @@ def test_labels_asked_for_under_another_threshold_are_not_gone_on_with(data_dir,
     asked = functools.partial(run, tmp_path, "fsdkaggle2018", data_dir / "fsdkaggle2018_mini", per_class=1)
     asked(query="label")
     monkeypatch.setattr(targets, "EXPECTED", 0.2)
-    with pytest.raises(ValueError, match=r"of a run with another least \(0\.03, now 0\.2\)"):
+    with pytest.raises(ValueError, match=r"of a run with another least \(\[0\.03, 0\.01\], now \[0\.2, 0\.01\]\)"):
         asked(query="label")
     asked(query="average", overwrite=True)
     monkeypatch.setattr(targets, "EXPECTED", 0.3)

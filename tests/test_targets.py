@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from uss_jax import audioset, listening, targets
-from uss_jax.targets import EXPECTED, Target
+from uss_jax.targets import EXPECTED, FAINT, Target
 
 PROBABILITIES = np.random.default_rng(0).random((4, 527)).astype(np.float32)
 
@@ -49,6 +49,28 @@ def test_unknown_classes_and_none_are_refused(together):
         targets.of_classes(["Dog", "Dgo"], together)
     with pytest.raises(ValueError, match="no classes"):
         targets.of_classes([], together)
+
+
+@pytest.mark.parametrize(
+    ("heard", "active"),
+    [
+        ((0.1, 0.04, 0.02, 0.0), (1, 1, 0, 0)),  # it is heard: all goes by the usual probability
+        ((0.02, 0.011, 0.009, 0.0), (1, 1, 0, 0)),  # hardly: up to half as likely as at best
+        ((0.029, 0.015, 0.014, 0.0), (1, 1, 0, 0)),
+        ((0.012, 0.011, 0.009, 0.0), (1, 1, 0, 0)),  # but no less than faint
+        ((1.01 * FAINT, 0.0, 0.0, 0.0), (1, 0, 0, 0)),
+        ((0.009, 0.008, 0.0, 0.0), (0, 0, 0, 0)),  # not at all
+    ],
+)
+def test_a_sound_asked_for_by_name_is_active_where_it_is_likeliest(heard, active):
+    probabilities = np.zeros((4, 527), np.float32)
+    probabilities[:, 74] = heard
+    (dog,) = targets.of_classes(["Dog"])
+    found = listening.activities([targets.at_best(dog, probabilities)], probabilities)
+    np.testing.assert_array_equal(found, [np.array(active, bool)])
+    node = next(node for node in targets.of_levels([2]) if 74 in node.class_indices)
+    for other in (node, Target("query", condition=np.zeros(8))):
+        assert targets.at_best(other, probabilities) is other
 
 
 def test_a_target_is_as_active_as_its_most_probable_class():

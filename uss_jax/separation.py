@@ -130,7 +130,8 @@ class Model:
           sample_rate_hz: its rate.
           levels: a stem for every active node of these ontology levels.
           classes: a stem for each of these class names, indices or machine ids; silence where it is not active, as it
-            is from a lower probability on than a node of a level (`targets.EXPECTED`).
+            is from a lower probability on than a node of a level (`targets.EXPECTED`), and from a still lower one if
+            it reaches that nowhere (`targets.at_best`).
           together: one stem of all the classes; `classes` may then give each a weight.
           query: example recordings of what is wanted, each (time,) or (time, channels), at the same rate; several
             queries by name.
@@ -242,6 +243,7 @@ class Model:
         if heard:
             told = functools.partial(Progress, "listening")
             probabilities = listening.listen(source, measured, self.inference, step, lambda share: watch(told(share)))
+        wanted = [targets.at_best(target, probabilities) for target in wanted]
         wanted, active = self._askable(*listening.active_targets(wanted, probabilities))
         if excluded:
             for target in excluded:

@@ -10,6 +10,7 @@ from uss_jax import audioset
 
 THRESHOLD = 0.2  # a sound is active where its probability reaches this (reference)
 EXPECTED = 0.03  # so does one that was asked for by name: who asks for it expects it, and taggers do not
+FAINT = 0.01  # one that reaches that nowhere is active where it is likeliest, if this likely; see `at_best`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +143,24 @@ def activity(target: Target, probabilities: np.ndarray) -> np.ndarray:
     if not target.class_indices:
         return np.ones(len(probabilities), np.float32)
     return probabilities[:, list(target.class_indices)].max(axis=1)
+
+
+def at_best(target: Target, probabilities: np.ndarray) -> Target:
+    """The target as it is active in a recording: one asked for by name may be so where it is likeliest.
+
+    Who names a sound says that it is there. If the tagger is nowhere sure enough of it, it is active from half of its
+    greatest probability on, unless even that one is below `FAINT`.
+
+    Args:
+      target: of any kind.
+      probabilities: (blocks, classes), of the whole recording.
+    """
+    if not target.always or not target.class_indices:
+        return target
+    greatest = float(activity(target, probabilities).max(initial=0.0))
+    if not FAINT <= greatest < target.least:
+        return target
+    return dataclasses.replace(target, least=max(FAINT, greatest / 2))
 
 
 def masked(target: Target, bottlenecks: np.ndarray) -> np.ndarray:

@@ -21,9 +21,12 @@ from uss_jax.separation import Model
 from uss_jax.targets import Target
 
 
-def least_of(paper: bool) -> float:
-    """Probability from which on a label that is asked for by name is active, as the reference has it or as here."""
-    return targets.THRESHOLD if paper else targets.EXPECTED
+def least_of(paper: bool) -> list[float]:
+    """Probabilities from which on a label that is asked for by name is active: as the reference has it, or as here.
+
+    Here, the second is for where it reaches the first nowhere; see `targets.at_best`.
+    """
+    return [targets.THRESHOLD] if paper else [targets.EXPECTED, targets.FAINT]
 
 
 class ModelSystem:
@@ -64,7 +67,7 @@ class ModelSystem:
 
     def _named(self, item: Item) -> Target:
         """The item's classes, asked for by name."""
-        return Target(item.label, self._benchmark.classes(item), least=least_of(self._benchmark.paper))
+        return Target(item.label, self._benchmark.classes(item), least=least_of(self._benchmark.paper)[0])
 
     def _segments(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
         inference = self._model.inference
@@ -87,11 +90,11 @@ class ModelSystem:
         """Whether the items' labels are active in their mixtures, (items,), and the conditions, (items, condition)."""
         probabilities = self._model.inference.probabilities(mixtures)
         of_items = [self._named(item) for item in items]
-        wanted = {target.class_indices: target for target in of_items}
-        found = conditions_of(
-            self._model.inference, list(wanted.values()), mixtures, probabilities, self._benchmark.paper
-        )
+        if not self._benchmark.paper:  # each mixture is a recording
+            of_items = [targets.at_best(*pair) for pair in zip(of_items, probabilities[:, None], strict=True)]
+        wanted = list(dict.fromkeys(of_items))
+        found = conditions_of(self._model.inference, wanted, mixtures, probabilities, self._benchmark.paper)
         conditions = dict(zip(wanted, found, strict=True))
         heard = [targets.activity(target, probabilities)[row] >= target.least for row, target in enumerate(of_items)]
-        rows = [conditions[target.class_indices][row] for row, target in enumerate(of_items)]
+        rows = [conditions[target][row] for row, target in enumerate(of_items)]
         return np.array(heard), np.stack(rows)
