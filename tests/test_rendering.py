@@ -17,7 +17,7 @@ sys.path.append(str(EXAMPLES))
 import render_instruments  # noqa: E402
 import render_surroundings  # noqa: E402
 import stems_as_clips  # noqa: E402
-from rendering import drums, general_midi, surroundings  # noqa: E402
+from rendering import drums, engines, general_midi  # noqa: E402
 from rendering.blocks import modes  # noqa: E402
 
 RATE_HZ = 32000
@@ -81,13 +81,13 @@ def test_whatever_is_drawn_of_a_surrounding_sounds(recipe):
 
 
 def test_a_clock_ticks_regularly():
-    x = surroundings.clock(np.random.default_rng(1), 5.0)
+    x = engines.clock(np.random.default_rng(1), 5.0)
     rate = rate_of_repeating(x, 0.5, 3.0)
     assert [rate_of_repeating(half, 0.5, 3.0) for half in np.split(x, 2)] == pytest.approx([rate, rate], rel=0.02)
 
 
 def test_blades_beat_as_often_as_those_of_a_helicopter():
-    rates = [rate_of_repeating(surroundings.helicopter(np.random.default_rng(seed), 5.0), 5, 40) for seed in range(8)]
+    rates = [rate_of_repeating(engines.helicopter(np.random.default_rng(seed), 5.0), 5, 40) for seed in range(8)]
     assert sum(8.5 < rate < 29 for rate in rates) >= 7, rates
 
 

@@ -1,10 +1,10 @@
-"""What instruments are built of. Sounds are (samples,) of floats at 32 kHz, times are in seconds, pitches in Hz."""
+"""What rendered sounds are built of. Sounds are (samples,) of floats at 32 kHz, times are in seconds, pitches in Hz."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from make_yard import RATE_HZ, Points, Rng, line, noise, samples
+from make_yard import RATE_HZ, Points, Rng, clicks, line, noise, samples
 from scipy import signal
 
 HIGHEST_HZ = 15000  # of a partial: none may alias
@@ -146,3 +146,34 @@ def overdriven(x: Sound, gain: float, bias: float) -> Sound:
 def as_is(x: Sound) -> Sound:
     """x."""
     return x
+
+
+def tilted(rng: Rng, seconds: float, low_hz: float, high_hz: float, slope_db: float) -> Sound:
+    """Noise from `low_hz` to `high_hz` that falls by about `slope_db` between them; RMS 1."""
+    middle_hz = np.sqrt(low_hz * high_hz)
+    density: Points = [
+        (low_hz / 2, -12),
+        (low_hz, 0),
+        (middle_hz, -slope_db / 2 + rng.normal(0, 3)),
+        (high_hz, -slope_db),
+        (min(2 * high_hz, 15900), -slope_db - 18),
+    ]
+    return noise(rng, seconds, density)
+
+
+def course(rng: Rng, seconds: float, points: int, low: float, high: float) -> np.ndarray:
+    """A level that goes at random between two values, straight from one of `points` to the next: (samples,)."""
+    return line(seconds, list(zip(np.linspace(0, seconds, points), rng.uniform(low, high, points), strict=True)))
+
+
+def turning(hz: np.ndarray, start: float = 0.0) -> np.ndarray:
+    """Turns of something that turns `hz` times a second, (samples,)."""
+    return start + np.cumsum(hz) / RATE_HZ
+
+
+def at_random(rng: Rng, seconds: float, per_second: float, decay_s: float, hz: float, spread: float) -> Sound:
+    """Many small noises, each falling by a factor e in `decay_s`, around `hz`; RMS about 1."""
+    hits = np.abs(clicks(rng, seconds, per_second, spread))
+    envelope = signal.lfilter([1.0], [1.0, 1 / (decay_s * RATE_HZ + 1) - 1.0], hits)
+    x = envelope * tilted(rng, seconds, hz / 3, min(3 * hz, 12000), 0)
+    return x / (x.std() + 1e-9)
