@@ -110,14 +110,14 @@ def clip(category: str, number: int, seed: int) -> tuple[np.ndarray, str]:
 
 
 def render(
-    folder: Path, classes: Mapping[str, Sequence[str]], clip: Clip, count: int, seed: int, folds: int = FOLDS
+    folder: Path, classes: Mapping[str, Sequence[str]], make: Clip, count: int, seed: int, folds: int = FOLDS
 ) -> None:
     """Writes clips and their tables; the folder takes its name when it is whole.
 
     Args:
       folder: to be made.
       classes: AudioSet names of what is heard in each category.
-      clip: makes one.
+      make: makes a clip.
       count: of the clips of each category.
       seed: of all that is drawn.
       folds: the clips of a category are dealt out to so many.
@@ -130,7 +130,7 @@ def render(
         labels, meta = [("filename", "mids")], [("filename", "fold", "category", "note")]
         wanted = [(category, number) for category in classes for number in range(count)]
         for category, number in progress.track(wanted, "rendering", len(wanted)):
-            x, note = clip(category, number, seed)
+            x, note = make(category, number, seed)
             name = f"{category}-{number}.flac"
             soundfile.write(temporary / "audio" / name, x, RATE_HZ, subtype="PCM_16")
             labels.append((name, ",".join(audioset.find_class(of).mid for of in classes[category])))
@@ -145,7 +145,7 @@ def write_table(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def run(about: str | None, classes: Mapping[str, Sequence[str]], clip: Clip, folds: int = FOLDS) -> None:
+def run(about: str | None, classes: Mapping[str, Sequence[str]], make: Clip, folds: int = FOLDS) -> None:
     """Renders what the command line asks for; the arguments are those of `render`, and the text of --help."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="write the set into this new folder")
@@ -155,7 +155,7 @@ def run(about: str | None, classes: Mapping[str, Sequence[str]], clip: Clip, fol
     try:
         if args.clips < 1 or args.seed < 0:
             raise ValueError("--clips must be 1 or more, and --seed no less than 0")
-        render(args.out, classes, clip, args.clips, args.seed, folds)
+        render(args.out, classes, make, args.clips, args.seed, folds)
     except (ValueError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 

@@ -73,16 +73,17 @@ def rate_of_repeating(x: np.ndarray, low_hz: float, high_hz: float) -> float:
 def test_whatever_is_drawn_of_a_surrounding_sounds(recipe):
     sound, _ = render_surroundings.RECIPES[recipe]
     for seed in range(3):
-        x = sound(np.random.default_rng(seed), 3.0)
-        assert x.shape == (3 * RATE_HZ,)
+        x = sound(np.random.default_rng(seed), 5.0)
+        assert x.shape == (5 * RATE_HZ,)
         assert np.isfinite(x).all()
-        loud = np.abs(x).reshape(3, -1).max(axis=1)
-        assert (loud > 1e-2 * loud.max()).all()
+        loud = np.abs(x).reshape(5, -1).max(axis=1)  # in each second; birds and singers pause
+        assert (loud > 1e-2 * loud.max()).sum() >= 3
 
 
 def test_a_clock_ticks_regularly():
     x = engines.clock(np.random.default_rng(1), 5.0)
     rate = rate_of_repeating(x, 0.5, 3.0)
+    assert 0.55 < rate < 2.7  # not at an end of what is looked for
     assert [rate_of_repeating(half, 0.5, 3.0) for half in np.split(x, 2)] == pytest.approx([rate, rate], rel=0.02)
 
 
@@ -143,6 +144,7 @@ def test_a_set_is_written_that_can_be_trained_on(tmp_path):
 
 def test_every_instrument_has_classes():
     assert set(render_instruments.CLASSES) == {*render_instruments.PITCHED, *render_instruments.DRUMS}
+    assert all(audioset.find_class(name) for names in render_instruments.CLASSES.values() for name in names)
 
 
 def test_surroundings_are_all_for_training(tmp_path):

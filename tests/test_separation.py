@@ -18,6 +18,7 @@ from uss_jax.targets import EXPECTED, FAINT, THRESHOLD, Wish
 
 SPEECH, DOG = 0, 74
 CONDITION = np.full(527, 0.5, np.float32)
+PEAKS = (0.5, 0.009, 0.02, 0.012)  # greatest probabilities of four mixtures
 
 
 def of_prior(prior: float) -> Model:
@@ -210,7 +211,7 @@ def test_nodes_that_are_never_active_have_no_stem_but_classes_asked_for_do(noise
     result = model.separate(noise, 32_000, classes=[quiet])
     assert result.stems[name].audio.any() == is_heard
     assert {event.name for event in result.timeline} == ({name} if is_heard else set())
-    np.testing.assert_allclose(result.stems[name].audio + result.residual, noise, atol=1e-6)
+    assert_sum([result.stems[name].audio], result.residual, noise)
     kept_out = model.separate(noise, 32_000, embedding=CONDITION, exclude=[quiet])
     free = model.separate(noise, 32_000, embedding=CONDITION)
     np.testing.assert_array_equal(kept_out.stems["query"].audio, free.stems["query"].audio)
@@ -230,6 +231,18 @@ def test_by_name_a_sound_is_heard_that_the_reference_takes_for_inactive(noise, p
     system = ModelSystem(model, benchmark, "label", {})
     (estimate,) = system.separate([Item("dog", 0, "dog.wav")], [sound])
     assert [bool(x.any()) for x in (stem, estimate)] == [not paper] * 2
+
+
+def test_of_each_mixture_a_label_is_heard_by_its_own_probability(noise, monkeypatch):
+    model = of_prior(0.024)
+    heard = np.zeros((model.inference.batch_size, 527), np.float32)
+    heard[: len(PEAKS), DOG] = PEAKS
+    monkeypatch.setattr(type(model.inference), "probabilities", lambda self, segments: heard)
+    benchmark = SimpleNamespace(paper=False, whole=False, classes=lambda item: (DOG,))
+    items = [Item("dog", number, "dog.wav") for number in range(len(PEAKS))]
+    sounds = [Sound(noise[:8000], noise[:8000], 32_000)] * len(PEAKS)
+    estimates = ModelSystem(model, benchmark, "label", {}).separate(items, sounds)
+    assert [bool(estimate.any()) for estimate in estimates] == [peak > FAINT for peak in PEAKS]
 
 
 def test_silence_in_gives_silence_out(keen):

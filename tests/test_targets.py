@@ -54,9 +54,10 @@ def test_unknown_classes_and_none_are_refused(together):
 @pytest.mark.parametrize(
     ("heard", "active"),
     [
-        ((0.1, 0.04, 0.02, 0.0), (1, 1, 0, 0)),  # it is heard: all goes by the usual probability
-        ((0.02, 0.011, 0.009, 0.0), (1, 1, 0, 0)),  # hardly: up to half as likely as at best
-        ((0.029, 0.015, 0.014, 0.0), (1, 1, 0, 0)),
+        ((0.9, 0.04, 0.02, 0.0), (1, 1, 0, 0)),  # it is heard: all goes by the usual probability
+        ((0.07, 0.031, 0.029, 0.0), (1, 1, 0, 0)),
+        ((0.04, 0.021, 0.019, 0.0), (1, 1, 0, 0)),  # hardly: up to half as likely as at best
+        ((0.024, 0.013, 0.011, 0.0), (1, 1, 0, 0)),
         ((0.012, 0.011, 0.009, 0.0), (1, 1, 0, 0)),  # but no less than faint
         ((1.01 * FAINT, 0.0, 0.0, 0.0), (1, 0, 0, 0)),
         ((0.009, 0.008, 0.0, 0.0), (0, 0, 0, 0)),  # not at all

@@ -130,14 +130,15 @@ class Model:
           sample_rate_hz: its rate.
           levels: a stem for every active node of these ontology levels.
           classes: a stem for each of these class names, indices or machine ids; silence where it is not active, as it
-            is from a lower probability on than a node of a level (`targets.EXPECTED`), and from a still lower one if
-            it reaches that nowhere (`targets.at_best`).
+            is from a lower probability on than a node of a level (`targets.EXPECTED`), or from half of its greatest
+            one on, if that is lower still (`targets.at_best`).
           together: one stem of all the classes; `classes` may then give each a weight.
           query: example recordings of what is wanted, each (time,) or (time, channels), at the same rate; several
             queries by name.
           embedding: (condition,), a query from `embed`; several by name.
           spans: (onset, offset) in seconds: a stem of what sounds there, wherever it sounds.
-          exclude: classes that are kept out of the stems where they are active, as classes asked for by name are.
+          exclude: classes that are kept out of the stems where they are active, from `targets.EXPECTED` on: who
+            excludes a sound does not say that it is there.
           channels: `shared`, the masks are made of the mean of the channels (of the loudest, where they cancel out) and
             applied to each; or `each`, of each channel by itself.
           consistent: the stems of a level share what they leave of the input, wherever one of them is active.

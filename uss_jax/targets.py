@@ -10,7 +10,7 @@ from uss_jax import audioset
 
 THRESHOLD = 0.2  # a sound is active where its probability reaches this (reference)
 EXPECTED = 0.03  # so does one that was asked for by name: who asks for it expects it, and taggers do not
-FAINT = 0.01  # one that reaches that nowhere is active where it is likeliest, if this likely; see `at_best`
+FAINT = 0.01  # or, where it is never as likely as that, this; see `at_best`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Target:
       mid: machine id of the node or class, or None.
       weights: of the classes in the query, or empty where they count alike.
       condition: (condition,), a fixed query that is the same in every block; None to ask the tagger block by block.
-      always: the stem is wanted where the sound is never active, too.
+      always: it was asked for by name or example: the stem is wanted where the sound is never active, too.
       least: probability from which on the sound is active.
     """
 
@@ -146,21 +146,19 @@ def activity(target: Target, probabilities: np.ndarray) -> np.ndarray:
 
 
 def at_best(target: Target, probabilities: np.ndarray) -> Target:
-    """The target as it is active in a recording: one asked for by name may be so where it is likeliest.
+    """The target as it is active in a recording: one asked for by name, where it is likeliest.
 
-    Who names a sound says that it is there. If the tagger is nowhere sure enough of it, it is active from half of its
-    greatest probability on, unless even that one is below `FAINT`.
+    Who names a sound says that it is there. So it is active from half of its greatest probability on, where that is
+    less than it would usually take, but for less than `FAINT`.
 
     Args:
-      target: of any kind.
+      target: of any kind; one that is not always wanted, or covers no classes, stays as it is.
       probabilities: (blocks, classes), of the whole recording.
     """
     if not target.always or not target.class_indices:
         return target
-    greatest = float(activity(target, probabilities).max(initial=0.0))
-    if not FAINT <= greatest < target.least:
-        return target
-    return dataclasses.replace(target, least=max(FAINT, greatest / 2))
+    greatest = float(activity(target, probabilities).max())
+    return dataclasses.replace(target, least=min(target.least, max(FAINT, greatest / 2)))
 
 
 def masked(target: Target, bottlenecks: np.ndarray) -> np.ndarray:

@@ -77,8 +77,8 @@ def airplane(rng: Rng, seconds: float) -> Sound:
     if rng.random() < 0.6:
         drift = line(seconds, [(0, 1.0), (seconds, rng.uniform(0.85, 1.0))])
         drone = firing(rng, between(rng, 45, 140) * drift, between(rng, 300, 1500), between(rng, 0.1, 0.5))
-        beating = firing(rng, between(rng, 45, 140) * drift, between(rng, 300, 1500), 0.2) * rng.choice([0.0, 0.7])
-        x = drone + beating + between(rng, 0.1, 1.0) * roar
+        second = firing(rng, between(rng, 45, 140) * drift, between(rng, 300, 1500), 0.2) * rng.choice([0.0, 0.7])
+        x = drone + second + between(rng, 0.1, 1.0) * roar
     else:
         whine = np.sin(2 * np.pi * turning(between(rng, 700, 4000) * line(seconds, [(0, 1.05), (seconds, 0.95)])))
         x = roar + between(rng, 0.01, 0.2) * whine
@@ -96,7 +96,7 @@ def boat(rng: Rng, seconds: float) -> Sound:
 
 
 def clock(rng: Rng, seconds: float) -> Sound:
-    """Two knocks in turn, tick and tock, each with a smaller one of the gears around it, in a case."""
+    """Two knocks in turn, tick and tock, each with a smaller one of the gears after it, in a case."""
     case = resonances(rng, between(rng, 150, 800), 9000, 30, between(rng, 0.5, 2))
     period = rng.choice([1.0, 0.5, 0.2, between(rng, 0.2, 1.0)])
     x = np.zeros(samples(seconds))
@@ -106,11 +106,13 @@ def clock(rng: Rng, seconds: float) -> Sound:
         decay_s = between(rng, 5e-4, 0.012) * rng.lognormal(0, 0.4, len(hz))
         return modes(0.06, hz, decay_s, rng.lognormal(0, 0.6, len(hz)), rng.uniform(0, 2 * np.pi, len(hz)))
 
-    pair = [knock(), knock() if rng.random() < 0.7 else None]
+    pair = [knock()]
+    if rng.random() < 0.7:  # tick and tock differ
+        pair.append(knock())
     lag, small, late = rng.uniform(0, 0.15) * period, between(rng, 0.05, 0.7), rng.uniform(0.01, 0.2) * period
     ticks = np.arange(rng.uniform(0, period), seconds - 0.1, period)
     for number, at_s in enumerate(ticks):
-        sound = pair[number % 2 if pair[1] is not None else 0]
+        sound = pair[number % len(pair)]
         at_s += lag * (number % 2) + rng.normal(0, 0.001)
         add(x, sound * rng.lognormal(0, 0.1), max(at_s, 0.0))
         add(x, small * pair[0] * rng.lognormal(0, 0.2), max(at_s + late, 0.0))

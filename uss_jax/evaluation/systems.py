@@ -21,12 +21,12 @@ from uss_jax.separation import Model
 from uss_jax.targets import Target
 
 
-def least_of(paper: bool) -> list[float]:
-    """Probabilities from which on a label that is asked for by name is active: as the reference has it, or as here.
+def least_of(paper: bool) -> float | list[float]:
+    """Probability from which on a label that is asked for by name is active: the reference's, or most and least here.
 
-    Here, the second is for where it reaches the first nowhere; see `targets.at_best`.
+    See `targets.at_best`.
     """
-    return [targets.THRESHOLD] if paper else [targets.EXPECTED, targets.FAINT]
+    return targets.THRESHOLD if paper else [targets.EXPECTED, targets.FAINT]
 
 
 class ModelSystem:
@@ -67,7 +67,8 @@ class ModelSystem:
 
     def _named(self, item: Item) -> Target:
         """The item's classes, asked for by name."""
-        return Target(item.label, self._benchmark.classes(item), least=least_of(self._benchmark.paper)[0])
+        least = targets.THRESHOLD if self._benchmark.paper else targets.EXPECTED
+        return Target(item.label, self._benchmark.classes(item), least=least)
 
     def _segments(self, items: Sequence[Item], sounds: Sequence[Sound]) -> list[np.ndarray]:
         inference = self._model.inference
