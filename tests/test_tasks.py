@@ -142,12 +142,38 @@ def test_a_separator_goes_on_from_another_of_its_shapes(
         make_task(config, items=8)
 
 
-def test_a_separator_that_goes_on_under_another_tagger_says_so(tones, anchors, small_tagger, caplog):
-    """And not under its own: the bundled model's tagger gives its queries, too."""
-    config, tiny = resunet30_soft.get_config(), model_dir.load("tiny").config
+@pytest.fixture
+def separator_config(tones, anchors):
+    """A run that separates as the bundled model does."""
+    config = resunet30_soft.get_config()
     config.data.dataset, config.data.split, config.evaluation.every = str(tones.dataset), "train", 0
     config.data.anchors, config.data.anchor_seconds = str(anchors), SECONDS
-    config.separator, config.initial_model = ml_collections.ConfigDict(tiny["separator"]), "tiny"
-    for config.tagger_model in ("tiny", small_tagger):
-        make_task(config, items=8)
+    config.separator = ml_collections.ConfigDict(model_dir.load("tiny").config["separator"])
+    return config
+
+
+def test_a_separator_that_goes_on_under_another_tagger_says_so(separator_config, small_tagger, caplog):
+    """And not under its own."""
+    separator_config.initial_model = "tiny"
+    for separator_config.tagger_model in ("tiny", small_tagger):
+        make_task(separator_config, items=8)
     assert caplog.messages == [f"the queries of tiny come from another tagger than {small_tagger}"]
+
+
+@pytest.mark.parametrize("tagger_training", ["frozen", "fine_tuned"])
+def test_a_model_with_two_taggers_is_gone_on_with(separator_config, small_tagger, tagger_training, tmp_path, caplog):
+    """One tells what is active and stays; the other makes the queries that the separator learned by."""
+    tiny, other = model_dir.load("tiny"), model_dir.load(small_tagger)
+    model_dir.save(tmp_path / "two", model_dir.with_tagger(tiny, other, "two"), "")
+    config = separator_config
+    config.initial_model = config.tagger_model = str(tmp_path / "two")
+    config.tagger_training = tagger_training
+    task = make_task(config, items=8)
+    assert not caplog.messages
+    trained = task.networks(TrainState(0, 0, task.params, task.batch_stats, task.frozen, None))
+    for part, of in (("tagger", other), ("query_tagger", tiny), ("separator", tiny)):
+        jax.tree.map(np.testing.assert_array_equal, trained.variables[part], of.variables[part])
+    assert ("query_tagger" in task.params) == (tagger_training == "fine_tuned")
+    if tagger_training == "frozen":
+        jax.tree.map(np.testing.assert_array_equal, task.frozen, tiny.variables["query_tagger"])
+        assert task.inputs["query_tagger"] != task.inputs["tagger"]

@@ -139,7 +139,10 @@ def tagger_task(config: Any, items: int) -> Task:
 
 
 def separator_task(config: Any, items: int) -> Task:
-    """Trains a separator, and with it a learnable query net, under a tagger that is frozen or trained too."""
+    """Trains a separator, and with it a learnable query net, under a tagger that is frozen or trained too.
+
+    Of a `tagger_model` with two taggers, the one that made its queries makes them here, too.
+    """
     if config.data.label_query_share and config.query.kind != "soft":
         raise ValueError("data.label_query_share needs a soft query")
     if config.tagger_training not in TAGGER_TRAININGS:
@@ -150,30 +153,30 @@ def separator_task(config: Any, items: int) -> Task:
     anchor_samples = round(config.data.anchor_seconds * SAMPLE_RATE_HZ)
     anchors = _anchors(config, clips, anchor_samples)
     base = model_dir.load(config.tagger_model)
+    query_tagger = base.variables["query_tagger"]  # the tagger itself, unless the model has been given another
     model_config = base.config | {
         "name": config.name,
         "query": config.query.to_dict(),
         "separator": config.separator.to_dict(),
         "classes": sorted(map(int, np.unique(anchors.label))),
     }
-    model_config.pop("query_tagger", None)  # the query comes from the tagger
-    kept = {"tagger": base.variables["tagger"]}
-    if base.config.get("sed"):
-        kept["sed"] = base.variables["sed"]
+    kept = {part: base.variables[part] for part in ("tagger", "sed") if base.config.get(part)}
     if config.sed_model:
         sed = model_dir.load(config.sed_model)
         model_config["sed"] = sed.config["tagger"]
         kept["sed"] = sed.variables["tagger"]
     if config.tagger_training != "frozen":  # the tagger that tells what is active stays as it is
-        model_config["query_tagger"] = base.config["tagger"]
+        model_config["query_tagger"] = base.config.get("query_tagger") or base.config["tagger"]
+    elif base.config.get("query_tagger"):
+        kept["query_tagger"] = query_tagger
     networks = for_training(model_dir.build_networks(model_config, kept), config)
     variables = jax.device_get(model_dir.initial_variables(networks, jax.random.key(config.seed)))
     if config.tagger_training == "fine_tuned":
-        variables["query_tagger"] = kept["tagger"]
-    trained_parts = [part for part in ("query_tagger", "query", "separator") if part in variables]
+        variables["query_tagger"] = query_tagger
+    trained_parts = [part for part in ("query_tagger", "query", "separator") if part in variables.keys() - kept]
     if config.initial_model:
-        query_tagger = None if "query_tagger" in variables else kept["tagger"]
-        variables |= _initial_parts(config, {part: variables[part] for part in trained_parts}, query_tagger)
+        trees = {part: variables[part] for part in trained_parts}
+        variables |= _initial_parts(config, trees, query_tagger if config.tagger_training == "frozen" else None)
     source = MixtureSource(
         clips,
         anchors,
@@ -197,6 +200,8 @@ def separator_task(config: Any, items: int) -> Task:
     inputs = {"dataset": clips.fingerprint(), "anchors": _digest(anchors), "tagger": digest(kept["tagger"])}
     if config.sed_model:
         inputs["sed"] = digest(kept["sed"])
+    if "query_tagger" in kept:
+        inputs["query_tagger"] = digest(query_tagger)
     if config.initial_model:
         inputs["initial_model"] = digest([variables[part] for part in trained_parts])
     validate = None
@@ -230,7 +235,7 @@ def separator_task(config: Any, items: int) -> Task:
         batch_stats={
             part: variables[part]["batch_stats"] for part in trained_parts if "batch_stats" in variables[part]
         },
-        frozen=kept["tagger"] if config.tagger_training == "frozen" else {},
+        frozen=query_tagger if config.tagger_training == "frozen" else {},
         inputs=inputs,
         networks=trained,
         complete=complete,
