@@ -65,18 +65,18 @@ def test_real_scenes_are_taken_apart(tiny, data_dir):
 
 @pytest.mark.slow
 def test_unseen_clips_of_esc10_are_separated_by_more_than_6_db(tiny, data_dir, tmp_path, monkeypatch):
-    """A part of the benchmark of the model card: fold 4, which was held back, by average queries."""
+    """A part of the benchmark of the model card: fold 4, which was held back, by average queries and by name."""
     monkeypatch.setenv("USS_JAX_CACHE", str(tmp_path / "cache"))
     esc10 = data_dir / "esc10"
     splits = weak_labels.collect([esc10 / "audio"], [esc10 / "weak_labels.csv"], [esc10 / "meta.csv"], "fold=4")
     folder = storage.store("esc10", splits, tmp_path)
     assert not storage.left_out(folder, "train")
-    result, _ = evaluate(
-        Request("folder", folder, out=tmp_path / "r.json", model="tiny", query="average", per_class=20, workers=0)
-    )
-    assert result["n"] == 200
-    assert len(result["per_class"]) == 10
-    assert result["mean"]["sdri"] > 6.0
+    for query in ("average", "label"):
+        out = tmp_path / f"{query}.json"
+        result, _ = evaluate(Request("folder", folder, out=out, model="tiny", query=query, per_class=20, workers=0))
+        assert result["n"] == 200
+        assert len(result["per_class"]) == 10
+        assert result["mean"]["sdri"] > 6.0, query
     tags = tagging.evaluate_tagging(tiny.networks, folder)["mean"]
     assert tags["top1"] > 0.8
-    assert tags["average_precision"] > 0.85
+    assert tags["average_precision"] > 0.9
