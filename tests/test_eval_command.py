@@ -196,7 +196,7 @@ def test_what_no_run_wrote_is_overwritten_only_where_that_is_asked_for(inputs):
 def options(data_dir, folder, *more):
     """A run of a few seconds, in many steps."""
     return ["eval.py", "--model=tiny", "--benchmark=slakh2100", f"--data={data_dir}/slakh2100_mini", "--batch-size=1",
-            f"--limit={ITEMS}", "--workers=1", f"--out={folder}/R.json", *more]  # fmt: skip
+            f"--limit={ITEMS}", "--workers=1", "--oracle-masks", f"--out={folder}/R.json", *more]  # fmt: skip
 
 
 def done(folder: Path) -> int:
@@ -220,9 +220,9 @@ def interrupted(arguments, folder, count, number) -> tuple[int, str]:
 def test_a_run_that_was_killed_and_interrupted_ends_with_the_same_bytes(data_dir, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run_eval(*options(data_dir, whole)[1:])
-    status, _ = interrupted(options(data_dir, parts), parts, 3, signal.SIGKILL)
+    status, _ = interrupted(options(data_dir, parts), parts, 1, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    status, error = interrupted(options(data_dir, parts), parts, done(parts) + 3, signal.SIGINT)
+    status, error = interrupted(options(data_dir, parts), parts, done(parts) + 1, signal.SIGINT)
     assert status == 130
     assert error == "eval.py: interrupted; the same command goes on where it stopped\n"
     with (parts / "R.journal.jsonl").open("a") as file:
