@@ -10,7 +10,7 @@ from uss_jax import audioset
 
 THRESHOLD = 0.2  # a sound is active where its probability reaches this (reference)
 EXPECTED = 0.03  # so does one that was asked for by name: who asks for it expects it, and taggers do not
-FAINT = 0.01  # or, where it is never as likely as that, this; see `at_best`
+FAINT = 0.01  # or half of its greatest probability in a recording, if that is less, down to this; see `at_best`
 
 
 @dataclasses.dataclass(frozen=True)
